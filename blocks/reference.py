@@ -1,0 +1,146 @@
+"""References: what one needs to find a block, open it, and walk on inside the folder it lists."""
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from libernet.blocks.errors import FormatError
+from libernet.blocks.ids import BlockId
+from libernet.blocks.limits import MAX_NAME_BYTES, MAX_PATH_PARTS
+
+KEY_BYTES = 32
+
+_ID_BYTES = 32
+_SHAPE = "a reference reads /sha256/ID/SUITE/KEY[/PATH]"
+_HEX_DIGITS = 64
+_NOT_HEX = re.compile(r"[^0-9a-f]")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# What RFC 3986 lets stand in a path segment (pchar), so that any correct encoder is understood.
+_NOT_IN_PATH = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@%]")
+# All of a path percent-encoded, before it: '/sha256/', two hex fields and a suite.
+_MAX_TEXT_CHARACTERS = MAX_PATH_PARTS * (3 * MAX_NAME_BYTES + 1) + 256
+
+
+class Suite(enum.StrEnum):
+    """The ways of sealing that this version can open, as they are written in references."""
+
+    AES256GCM = "aes256gcm"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Name a block and how to open it; *path* leads from the folder it lists to something in it.
+
+    Whoever has a reference can read what it names: the key stays out of `repr` and of error texts,
+    so that logs do not give it away.
+    """
+
+    id: BlockId
+    suite: Suite
+    key: bytes = field(repr=False)
+    path: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.id) != _ID_BYTES:
+            raise FormatError(f"a block id has {_ID_BYTES} bytes, not {len(self.id)}")
+        if len(self.key) != KEY_BYTES:
+            raise FormatError(f"a key has {KEY_BYTES} bytes, not {len(self.key)}")
+        if self.path:
+            _check_path(self.path)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the reference written as `/sha256/ID/SUITE/KEY[/PATH]`, or raise FormatError.
+
+        ID and KEY are 64 lower-case hex digits. Each part of PATH is percent-encoded (RFC 3986),
+        also where it need not be. One trailing slash is accepted.
+        """
+        if len(text) > _MAX_TEXT_CHARACTERS:
+            raise FormatError(f"the reference is too long: {len(text)} characters")
+        fields = text.split("/")
+        if not fields[-1]:
+            fields.pop()
+        if fields[:2] != ["", "sha256"]:
+            raise FormatError(f"{text[:40]!r} is no reference: {_SHAPE}")
+        return cls(
+            BlockId(_parse_hex(_field(fields, 2, "block id"), "block id")),
+            _parse_suite(_field(fields, 3, "suite")),
+            _parse_hex(_field(fields, 4, "key"), "key"),
+            _parse_path(fields[5:]),
+        )
+
+    def __str__(self) -> str:
+        path = "".join("/" + quote_from_bytes(part, safe="") for part in self.path)
+        return f"/sha256/{self.id.hex()}/{self.suite.value}/{self.key.hex()}{path}"
+
+
+def _field(fields: list[str], index: int, what: str) -> str:
+    if index >= len(fields):
+        raise FormatError(f"the reference is truncated, its {what} is missing: {_SHAPE}")
+    return fields[index]
+
+
+def _parse_hex(text: str, what: str) -> bytes:
+    wrong = _NOT_HEX.search(text, 0, _HEX_DIGITS)
+    if wrong:
+        raise FormatError(
+            f"the {what} has {wrong[0]!r} in place {wrong.start() + 1}:"
+            f" it must be {_HEX_DIGITS} lower-case hex digits"
+        )
+    if len(text) < _HEX_DIGITS:
+        raise FormatError(f"the {what} is truncated: {len(text)} of {_HEX_DIGITS} hex digits")
+    if len(text) > _HEX_DIGITS:
+        raise FormatError(f"the {what} is too long: {len(text)} of {_HEX_DIGITS} hex digits")
+    return bytes.fromhex(text)
+
+
+def _parse_suite(text: str) -> Suite:
+    try:
+        return Suite(text)
+    except ValueError:
+        known = ", ".join(Suite)
+        raise FormatError(
+            f"the suite {text[:40]!r} is unknown: this version opens {known}"
+        ) from None
+
+
+def _parse_path(fields: list[str]) -> tuple[bytes, ...]:
+    return tuple(_parse_part(field, place) for place, field in enumerate(fields, start=1))
+
+
+def _parse_part(text: str, place: int) -> bytes:
+    wrong = _BAD_ESCAPE.search(text)
+    if wrong:
+        escape = text[wrong.start() : wrong.start() + 3]
+        raise FormatError(f"path part {place} has the incomplete escape {escape!r}")
+    wrong = _NOT_IN_PATH.search(text)
+    if wrong:
+        raise FormatError(
+            f"path part {place} has {wrong[0]!r}, which must be percent-encoded{_encoded(wrong[0])}"
+        )
+    return unquote_to_bytes(text)
+
+
+def _encoded(character: str) -> str:
+    try:
+        return f" as {quote_from_bytes(character.encode(), safe='')}"
+    except UnicodeEncodeError:  # a lone surrogate: which byte was meant is not known here
+        return ""
+
+
+def _check_path(path: tuple[bytes, ...]) -> None:
+    if len(path) > MAX_PATH_PARTS:
+        raise FormatError(f"the path has {len(path)} parts, at most {MAX_PATH_PARTS} are accepted")
+    for place, part in enumerate(path, start=1):
+        if not part:
+            raise FormatError(f"path part {place} is empty")
+        if part in (b".", b".."):
+            raise FormatError(f"path part {place} is {part.decode()!r}, which is no name")
+        if b"\0" in part or b"/" in part:
+            raise FormatError(f"path part {place} has a slash or a NUL in its name")
+        if len(part) > MAX_NAME_BYTES:
+            raise FormatError(
+                f"path part {place} has {len(part)} bytes, a name at most {MAX_NAME_BYTES}"
+            )

@@ -1,0 +1,165 @@
+"""The files of the store's larger blocks.
+
+Folders:
+
+    blocks/xx/ID   one block each; xx is the first byte of its id. What has such a name was complete
+                   and on the disk before it got it (rename without fsync lost 36 % of the
+                   acknowledged blocks in a power cut)
+    incoming/      files being written. Left-overs of a crash are removed at the next start
+    corrupt/ID     blocks that turned out damaged, kept for whoever wants to find out why
+"""
+
+import errno
+import itertools
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from typing_extensions import Buffer
+
+from libernet.blocks.errors import StoreError, StoreFull
+from libernet.blocks.ids import BlockId
+
+_FAN_OUT = 256
+"""Folders under blocks/. Syncing one costs 0.1 ms, 5 % of the time that 16 blocks of 1 MiB take."""
+
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
+_FULL_SQLITE_CODES = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # no room to grow the index of its write-ahead log
+)
+
+_log = logging.getLogger(__name__)
+
+
+def store_error(exc: OSError | sqlite3.Error, what: str | Path) -> StoreError:
+    """Return the error of the store's own that says what *exc* means for *what*."""
+    if isinstance(exc, OSError):
+        full = exc.errno in _FULL_ERRNOS
+    else:
+        full = getattr(exc, "sqlite_errorcode", None) in _FULL_SQLITE_CODES
+    if full:
+        return StoreFull(f"no space is left for {what}: free some on its disk")
+    return StoreError(f"{what}: {exc}")
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Return when the names in *folder* are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class BlockFiles:
+    """One file per block under *folder*.
+
+    State: the folder; nothing in memory but a counter for temporary names. Every method may be
+    called from any thread. `name` and `set_aside` of one id must not overlap: the caller's lock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._blocks = os.fspath(folder / "blocks")
+        self._incoming = os.fspath(folder / "incoming")
+        self._corrupt = os.fspath(folder / "corrupt")
+        self._serial = itertools.count()
+
+    def prepare(self) -> None:
+        """Make what folders are missing, durably, and remove left-over temporary files."""
+        for folder in (self._blocks, self._incoming, self._corrupt):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        sync_folder(self.folder)
+        if len(os.listdir(self._blocks)) < _FAN_OUT:
+            for first_byte in range(_FAN_OUT):
+                os.makedirs(self._fan_out_folder(first_byte), mode=0o700, exist_ok=True)
+        sync_folder(self._blocks)  # also if all were there: their maker may have died before this
+        for name in os.listdir(self._incoming):
+            os.unlink(os.path.join(self._incoming, name))
+
+    def write(self, block_id: BlockId, block: Buffer) -> str:
+        """Write *block* to a temporary file and return its path once its bytes are on the disk.
+
+        Leaves nothing behind when that fails.
+        """
+        temporary = f"{self._incoming}/{block_id}.{next(self._serial)}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            _write_all(descriptor, block)
+            os.fsync(descriptor)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        return temporary
+
+    def name(self, temporary: str, block_id: BlockId) -> None:
+        """Give what `write` wrote its final name, over a file that has it; else remove it.
+
+        The name is durable after `sync_names`.
+        """
+        try:
+            os.rename(temporary, self.path(block_id))
+        except OSError:
+            os.unlink(temporary)
+            raise
+
+    def sync_names(self, block_ids: Iterable[BlockId]) -> None:
+        """Return when the names of these blocks are on the disk."""
+        for first_byte in {block_id[0] for block_id in block_ids}:
+            sync_folder(self._fan_out_folder(first_byte))
+
+    def holds(self, block_id: BlockId, size_bytes: int) -> bool:
+        """Say whether the block has a file of that size, without looking at its content."""
+        try:
+            return os.stat(self.path(block_id)).st_size == size_bytes
+        except FileNotFoundError:
+            return False
+
+    def read(self, block_id: BlockId, size_bytes: int) -> bytes:
+        """Return up to *size_bytes* of the block's file, unchecked; none if the disk cannot.
+
+        Raises FileNotFoundError when there is no such file.
+        """
+        descriptor = os.open(self.path(block_id), os.O_RDONLY)
+        try:
+            return os.read(descriptor, size_bytes)
+        except OSError as exc:
+            if exc.errno != errno.EIO:
+                raise
+            return b""  # a bad sector: the block is as lost as one with wrong bytes
+        finally:
+            os.close(descriptor)
+
+    def set_aside(self, block_id: BlockId) -> None:
+        """Move the block's file to the damaged ones, or remove it if that cannot be."""
+        try:
+            os.replace(self.path(block_id), f"{self._corrupt}/{block_id}")
+        except OSError as exc:
+            _log.warning("the damaged block %s could not be kept aside: %s", block_id, exc)
+            os.unlink(self.path(block_id))
+
+    def set_aside_bytes(self, block_id: BlockId, content: bytes) -> None:
+        """Keep *content*, which was the block's, among the damaged ones if there is room."""
+        try:
+            Path(self._corrupt, str(block_id)).write_bytes(content)
+        except OSError as exc:
+            _log.warning("the damaged block %s could not be kept aside: %s", block_id, exc)
+
+    def path(self, block_id: BlockId) -> str:
+        """Return where the file of that block is or would be."""
+        return f"{self._fan_out_folder(block_id[0])}/{block_id}"
+
+    def _fan_out_folder(self, first_byte: int) -> str:
+        return f"{self._blocks}/{first_byte:02x}"
+
+
+def _write_all(descriptor: int, block: Buffer) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -1,0 +1,1 @@
+"""How it looks: the namespace, its views, the journal behind it, and the commands."""

@@ -1,0 +1,154 @@
+"""The writable part of the mount: `backups/` and all below it.
+
+Joins the tree's names with the files' contents, and keeps what has no name any more for as long as
+somebody uses it.
+"""
+
+import errno
+import os
+import stat
+
+from libernet.fs.checkpoint import Checkpointer
+from libernet.fs.files import Files, OpenContent
+from libernet.fs.inode import Inode
+from libernet.fs.space import Space
+from libernet.fs.tree import Changes, NewInode, Tree, os_error
+
+_METADATA_BYTES = 512
+"""About what a new inode with its name takes in the journal."""
+
+
+class Backups:
+    """Names, attributes and contents below `backups/`.
+
+    State
+      _known   how often the view was given each inode, less what it forgot again
+      _open    open handles by inode
+    An inode whose last name went is dropped when both are down to nothing.
+    """
+
+    def __init__(
+        self, *, tree: Tree, files: Files, checkpointer: Checkpointer, space: Space
+    ) -> None:
+        self._tree = tree
+        self._files = files
+        self._checkpointer = checkpointer
+        self._space = space
+        self._known: dict[int, int] = {}
+        self._open: dict[int, int] = {}
+
+    def inode(self, ino: int) -> Inode:
+        """Return the inode; FileNotFoundError if there is none."""
+        return self._tree.inode(ino)
+
+    def lookup(self, parent: int, name: bytes) -> Inode:
+        """Return what *name* leads to; FileNotFoundError if nothing."""
+        return self._tree.lookup(parent, name)
+
+    def children(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
+        """Return up to *limit* of a folder's entries behind the name *after*, by name."""
+        return self._tree.children(parent, after, limit)
+
+    def remember(self, ino: int) -> None:
+        """Note that the view was given an inode once more."""
+        self._known[ino] = self._known.get(ino, 0) + 1
+
+    def forget(self, ino: int, count: int) -> None:
+        """Note that the view forgot an inode that it was given *count* times."""
+        left = self._known.get(ino, 0) - count
+        if left > 0:
+            self._known[ino] = left
+        else:
+            self._known.pop(ino, None)
+            self._drop_if_unused(ino)
+
+    def make(self, parent: int, name: bytes, new: NewInode) -> Inode:
+        """Make a file, folder, link or special file under a name that is free."""
+        self._space.take(_METADATA_BYTES, self._files.pending()[1])
+        return self._tree.make(parent, name, new)
+
+    def create(self, parent: int, name: bytes, new: NewInode) -> tuple[Inode, OpenContent]:
+        """Make a file and open it."""
+        inode = self.make(parent, name, new)
+        self._open[inode.ino] = self._open.get(inode.ino, 0) + 1
+        return inode, self._files.open(inode.ino, is_new=True)
+
+    async def open(self, ino: int, flags: int) -> OpenContent:
+        """Open a file as open(2)'s *flags* say; release() ends it."""
+        inode = self._tree.inode(ino)
+        if not inode.is_file:
+            raise os_error(errno.EISDIR if inode.is_folder else errno.ENXIO)
+        if flags & os.O_TRUNC and inode.size:
+            await self._files.truncate(ino, 0)
+        self._open[ino] = self._open.get(ino, 0) + 1
+        return self._files.open(ino)
+
+    def release(self, content: OpenContent) -> None:
+        """End what open() or create() began."""
+        self._files.release(content)
+        self._open[content.ino] -= 1
+        if not self._open[content.ino]:
+            del self._open[content.ino]
+            self._drop_if_unused(content.ino)
+
+    async def read(self, content: OpenContent, offset: int, size: int) -> bytes | memoryview:
+        """Return up to *size* bytes at *offset*, fewer only at the file's end."""
+        return await self._files.read(content, offset, size)
+
+    def read_ahead(self, content: OpenContent, offset: int, length: int) -> None:
+        """Start to unseal what a reader will come to next."""
+        self._files.read_ahead(content, offset, length)
+
+    async def write(self, content: OpenContent, offset: int, data: bytes) -> None:
+        """Put *data* at *offset*; ENOSPC when there is no room for it."""
+        await self._files.write(content, offset, data)
+
+    async def set_attributes(self, ino: int, changes: Changes, size: int | None) -> Inode:
+        """Change attributes and, for a file, its size."""
+        if size is not None:
+            inode = self._tree.inode(ino)
+            if inode.is_folder:
+                raise os_error(errno.EISDIR)
+            if not stat.S_ISREG(inode.mode):
+                raise os_error(errno.EINVAL)
+            await self._files.truncate(ino, size)
+        if changes != Changes():
+            return self._tree.set_attributes(ino, changes)
+        return self._tree.inode(ino)
+
+    def link(self, ino: int, parent: int, name: bytes) -> Inode:
+        """Give an inode one more name."""
+        return self._tree.link(ino, parent, name)
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        """Take a name from something that is no folder."""
+        self._drop_if_unused(self._tree.unlink(parent, name).ino)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty folder."""
+        self._drop_if_unused(self._tree.rmdir(parent, name).ino)
+
+    def rename(self, old: tuple[int, bytes], new: tuple[int, bytes], flags: int) -> None:
+        """Move what the name *old* (folder, name) leads to."""
+        lost = self._tree.rename(old, new, flags)
+        if lost is not None:
+            self._drop_if_unused(lost.ino)
+
+    async def durable(self) -> None:
+        """Return when everything that was done before is durable."""
+        await self._checkpointer.durable()
+
+    def disk(self) -> os.statvfs_result:
+        """Return what statvfs says of the disk that all this is on."""
+        return self._space.statistics()
+
+    def _drop_if_unused(self, ino: int) -> None:
+        if ino in self._known or ino in self._open:
+            return
+        try:
+            inode = self._tree.inode(ino)
+        except FileNotFoundError:
+            return
+        if inode.nlink == 0:
+            self._files.dropped(ino)
+            self._tree.drop(ino)

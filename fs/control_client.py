@@ -1,0 +1,100 @@
+"""How a command asks the running mount; `libernet.fs.control` describes the protocol."""
+
+import json
+import os
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from libernet.blocks import errors
+from libernet.blocks.errors import LibernetError
+from libernet.fs.places import Places
+
+CONTROL_VERSION = 1
+
+SOCKET_NAME = "control.sock"
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+"""A status lists each backup, some hundred bytes apiece."""
+
+
+def ask(
+    folder: Path, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = 30.0
+) -> dict[str, Any]:
+    """Let the mount whose control socket lies in *folder* run *command*; return its answer.
+
+    *timeout* is in seconds, for all of it. Raises the error that the mount reports, as its class
+    below LibernetError; LibernetError when nobody is there or no answer comes in time.
+    """
+    request = {"version": CONTROL_VERSION, "command": command, "arguments": arguments or {}}
+    deadline = time.monotonic() + timeout
+    try:
+        line = _exchange(folder, json.dumps(request).encode() + b"\n", deadline)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise nobody(folder) from None
+    except TimeoutError:
+        raise LibernetError(
+            f"the mount with the state folder {folder} did not answer within {timeout:g} seconds"
+        ) from None
+    except ConnectionError:
+        line = b""
+    if not line.endswith(b"\n"):
+        raise LibernetError(
+            f"the mount with the state folder {folder} ended before it answered: see its log"
+        )
+    return _answer(json.loads(line))
+
+
+@contextmanager
+def short_address(folder: Path) -> Iterator[str]:
+    """Provide an address of the socket in *folder* that fits into the 107 bytes of a sun_path."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(folder: Path, request: bytes, deadline: float) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection, short_address(folder) as address:
+        connection.settimeout(_left(deadline))
+        connection.connect(address)
+        connection.sendall(request)
+        received = bytearray()
+        while not received.endswith(b"\n") and len(received) < MAX_REPLY_BYTES:
+            connection.settimeout(_left(deadline))
+            piece = connection.recv(65536)
+            if not piece:
+                break
+            received += piece
+        return bytes(received)
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _answer(reply: dict[str, Any]) -> dict[str, Any]:
+    if "error" in reply:
+        kind = getattr(errors, str(reply.get("kind")), LibernetError)
+        is_ours = isinstance(kind, type) and issubclass(kind, LibernetError)
+        raise (kind if is_ours else LibernetError)(reply["error"])
+    answer: dict[str, Any] = reply["answer"]
+    return answer
+
+
+def nobody(folder: Path) -> LibernetError:
+    """Return the error that says nothing is mounted with the state folder *folder*."""
+    is_usual = Places.of(None).runtime == folder
+    state = "" if is_usual else f"--state {shlex.quote(str(folder))} "
+    return LibernetError(
+        f"no Libernet is mounted with the state folder {folder}. "
+        f"Mount it with: mount.libernet {state}MOUNTPOINT"
+    )

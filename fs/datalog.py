@@ -1,0 +1,177 @@
+"""The data log: bytes that are durable before they are sealed.
+
+Append-only segment files. A record is a header (magic, inode, offset in the file, length), one
+CRC-32 for each 64 KiB of bytes, then the bytes; the journal holds its place. Bytes are never
+overwritten in place, so a place stays true until its segment is removed, and a segment is removed
+only when neither a committed extent nor a lease needs it.
+"""
+
+import contextlib
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from typing_extensions import Buffer
+
+from libernet.blocks.errors import BlockCorrupt, StoreVersion
+from libernet.fs.content import LogPlace
+
+_SEGMENT_BYTES = 64 * 1024 * 1024
+_SUM_BYTES = 64 * 1024  # one checksum for each, so that a small read checks little
+_HEADER = struct.Struct("<4sIQQQ")
+_MAGIC = b"lnl1"
+
+
+class DataLog:
+    """Append records, make them durable, read them back checked.
+
+    State
+      _current      number of the segment that grows; none above it exists
+      _end          its length
+      _descriptors  open segments, by number, guarded by _lock
+      _leases       how many readers need segments that the journal may no longer name,
+                    guarded by _lock
+    One thread appends, any thread reads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._descriptors: dict[int, int] = {}
+        self._current = 0
+        self._end = 0
+        self._unsynced = False
+        self._leases = 0
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._start_segment(max(self._segments(), default=0) + 1)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            for descriptor in self._descriptors.values():
+                os.close(descriptor)
+            self._descriptors.clear()
+
+    def append(self, ino: int, offset: int, content: Buffer) -> LogPlace:
+        """Write one record and return its place; durable only after sync()."""
+        if self._end >= _SEGMENT_BYTES:
+            self.sync()
+            self._start_segment(self._current + 1)
+        view = memoryview(content).cast("B")
+        sums = [zlib.crc32(view[at : at + _SUM_BYTES]) for at in range(0, len(view), _SUM_BYTES)]
+        head = _HEADER.pack(_MAGIC, len(sums), ino, offset, len(view))
+        record: list[Buffer] = [head, struct.pack(f"<{len(sums)}I", *sums), view]
+        place = LogPlace(self._current, self._end)
+        self._unsynced = True
+        self._write_all(record)
+        return place
+
+    def sync(self) -> None:
+        """Return when all that was appended is durable."""
+        if self._unsynced:
+            os.fdatasync(self._descriptor(self._current))
+            self._unsynced = False
+
+    def read(self, place: LogPlace, skip: int, length: int) -> bytes:
+        """Return *length* bytes, *skip* bytes into the record; BlockCorrupt when they rotted."""
+        with self.lease():
+            return self._read(self._descriptor(place.segment), place, skip, length)
+
+    def _read(self, descriptor: int, place: LogPlace, skip: int, length: int) -> bytes:
+        head = os.pread(descriptor, _HEADER.size, place.position)
+        if len(head) < _HEADER.size:
+            raise BlockCorrupt(f"the data log ends before the record at {place}")
+        magic, sum_count, _, _, total = _HEADER.unpack(head)
+        if magic != _MAGIC or skip + length > total or sum_count != -(-total // _SUM_BYTES):
+            raise BlockCorrupt(f"the data log holds no record of {skip + length} bytes at {place}")
+        first, last = skip // _SUM_BYTES, -(-(skip + length) // _SUM_BYTES)
+        sums_at = place.position + _HEADER.size
+        sums = os.pread(descriptor, 4 * (last - first), sums_at + 4 * first)
+        begin, end = first * _SUM_BYTES, min(last * _SUM_BYTES, total)
+        content = os.pread(descriptor, end - begin, sums_at + 4 * sum_count + begin)
+        expected = (
+            struct.unpack(f"<{last - first}I", sums) if len(sums) == 4 * (last - first) else ()
+        )
+        found = tuple(
+            zlib.crc32(content[at : at + _SUM_BYTES]) for at in range(0, end - begin, _SUM_BYTES)
+        )
+        if found != expected or len(content) != end - begin:
+            raise BlockCorrupt(f"bytes of the record at {place} rotted in the data log")
+        return content[skip - begin : skip - begin + length]
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Keep every segment while the body runs."""
+        with self._lock:
+            self._leases += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leases -= 1
+
+    def reclaim(self, needed: set[int]) -> None:
+        """Remove the segments that are neither *needed* nor growing, unless someone has a lease."""
+        old = [number for number in self._segments() if number not in needed | {self._current}]
+        with self._lock:
+            if self._leases:
+                return
+            for segment in old:
+                descriptor = self._descriptors.pop(segment, None)
+                if descriptor is not None:
+                    os.close(descriptor)
+                self._path(segment).unlink()
+
+    def _write_all(self, record: list[Buffer]) -> None:
+        """Write *record* at the end; on failure the end stays where it was."""
+        descriptor = self._descriptor(self._current)
+        position = self._end
+        for part in record:
+            view = memoryview(part).cast("B")
+            while view:
+                written = os.pwrite(descriptor, view, position)
+                position += written
+                view = view[written:]
+        self._end = position
+
+    def _start_segment(self, segment: int) -> None:
+        path = self._path(segment)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        with self._lock:
+            self._descriptors[segment] = descriptor
+        self._current, self._end = segment, 0
+
+    def _descriptor(self, segment: int) -> int:
+        with self._lock:
+            descriptor = self._descriptors.get(segment)
+            if descriptor is None:
+                try:
+                    descriptor = os.open(self._path(segment), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError as exc:
+                    raise BlockCorrupt(f"segment {segment} of the data log is gone") from exc
+                self._descriptors[segment] = descriptor
+            return descriptor
+
+    def _path(self, segment: int) -> Path:
+        return self._folder / f"{segment:08d}.v1"
+
+    def _segments(self) -> list[int]:
+        names = sorted(entry.name for entry in os.scandir(self._folder))
+        newer = [name for name in names if not name.endswith(".v1")]
+        if newer:
+            raise StoreVersion(
+                f"{self._folder} holds {newer[0]}, which a newer version of Libernet wrote: "
+                "install that version"
+            )
+        return [int(name.split(".")[0]) for name in names]

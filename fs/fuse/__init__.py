@@ -1,0 +1,1 @@
+"""The namespace as a FUSE mount: the only part that knows pyfuse3."""

@@ -1,0 +1,315 @@
+"""FUSE requests, each translated into one call of the namespace and back."""
+
+import errno
+import functools
+import logging
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+from pyfuse3 import FUSEError
+
+from libernet.blocks.errors import LibernetError
+from libernet.blocks.limits import MAX_NAME_BYTES
+from libernet.fs.errnos import errno_for
+from libernet.fs.namespace import Entry, Namespace, OpenFile
+from libernet.fs.tree import Changes, NewInode
+
+_log = logging.getLogger(__name__)
+
+_LASTING_SECONDS = 86_400.0  # only this mount changes what it shows, so the kernel may keep it
+_CHANGING_SECONDS = 0.0
+
+_LIST_ENTRIES = 256  # about what a reply to one READDIRPLUS holds
+_REMEMBERED_NAMES = 8 * _LIST_ENTRIES
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Handler = Callable[Concatenate["FuseOperations", _P], Coroutine[Any, Any, _R]]
+
+
+def _answered(handler: _Handler[_P, _R]) -> _Handler[_P, _R]:
+    """Turn every exception into an errno: any other out of a handler would end the mount."""
+
+    @functools.wraps(handler)
+    async def answer(self: "FuseOperations", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return await handler(self, *args, **kwargs)
+        except FUSEError:
+            raise
+        except OSError as exc:
+            raise FUSEError(exc.errno or errno.EIO) from exc
+        except LibernetError as exc:
+            _log.error("%s failed: %s", handler.__name__, exc)
+            raise FUSEError(errno_for(exc)) from exc
+        except Exception as exc:
+            _log.exception("%s failed for an unforeseen reason", handler.__name__)
+            raise FUSEError(errno.EIO) from exc
+
+    return answer
+
+
+class _Listing:
+    """An open folder.
+
+    State: _names, the last names listed by their positions (1 is the first), so that the kernel
+    can go on from any of them.
+    """
+
+    def __init__(self, ino: int) -> None:
+        self.ino = ino
+        self._names: OrderedDict[int, bytes] = OrderedDict()
+
+    def name_at(self, position: int) -> bytes:
+        """Return the name that was listed at a position; empty for the start."""
+        return self._names.get(position, b"")
+
+    def listed(self, position: int, name: bytes) -> None:
+        """Remember which name was listed at a position."""
+        self._names[position] = name
+        if len(self._names) > _REMEMBERED_NAMES:
+            self._names.popitem(last=False)
+
+
+class FuseOperations(pyfuse3.Operations):
+    """The handlers; see pyfuse3.Operations for what each is asked.
+
+    State
+      _files     open files by handle
+      _listings  open folders by handle
+    """
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__()
+        self._namespace = namespace
+        self._files: dict[int, OpenFile] = {}
+        self._listings: dict[int, _Listing] = {}
+        self._next_handle = 1
+
+    @_answered
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return _attributes(await self._namespace.lookup(parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, times in inode_list:
+            try:
+                self._namespace.forget(ino, times)
+            except (OSError, LibernetError, KeyError):
+                _log.exception("forgetting inode %d failed", ino)
+
+    @_answered
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return _attributes(self._namespace.stat(inode))
+
+    @_answered
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        changes = Changes(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        size = attr.st_size if fields.update_size else None
+        return _attributes(await self._namespace.set_attributes(inode, changes, size))
+
+    @_answered
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return self._namespace.target(inode)
+
+    @_answered
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        new = NewInode(mode & ~ctx.umask, ctx.uid, ctx.gid, rdev=rdev)
+        return _attributes(self._namespace.make(parent_inode, name, new))
+
+    @_answered
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        permissions = stat.S_IMODE(mode) & ~ctx.umask
+        new = NewInode(stat.S_IFDIR | permissions, ctx.uid, ctx.gid)
+        return _attributes(self._namespace.make(parent_inode, name, new))
+
+    @_answered
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        new = NewInode(stat.S_IFLNK | 0o777, ctx.uid, ctx.gid, target=target)
+        return _attributes(self._namespace.make(parent_inode, name, new))
+
+    @_answered
+    async def link(
+        self,
+        inode: int,
+        new_parent_inode: int,
+        new_name: bytes,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        return _attributes(self._namespace.link(inode, new_parent_inode, new_name))
+
+    @_answered
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._namespace.unlink(parent_inode, name)
+
+    @_answered
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._namespace.rmdir(parent_inode, name)
+
+    @_answered
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        self._namespace.rename((parent_inode_old, name_old), (parent_inode_new, name_new), flags)
+
+    @_answered
+    async def create(
+        self,
+        parent_inode: int,
+        name: bytes,
+        mode: int,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        permissions = stat.S_IMODE(mode) & ~ctx.umask
+        new = NewInode(stat.S_IFREG | permissions, ctx.uid, ctx.gid)
+        entry, file = self._namespace.create(parent_inode, name, new)
+        return self._opened(file), _attributes(entry)
+
+    @_answered
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        return self._opened(await self._namespace.open(inode, flags))
+
+    @_answered
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        # The stub says bytes, but any buffer will do: a view of a cached chunk is not copied.
+        return await self._namespace.read(self._files[fh], off, size)  # type: ignore[return-value]
+
+    @_answered
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        await self._namespace.write(self._files[fh], off, buf)
+        return len(buf)
+
+    @_answered
+    async def flush(self, fh: int) -> None:
+        # The kernel remembers this answer and asks no more at each close. Sealing begins at
+        # release; errors are told by write and fsync.
+        raise FUSEError(errno.ENOSYS)
+
+    @_answered
+    async def release(self, fh: int) -> None:
+        self._namespace.close(self._files.pop(fh))
+
+    @_answered
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._namespace.durable()
+
+    @_answered
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._namespace.durable()
+
+    @_answered
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        handle = self._new_handle()
+        self._listings[handle] = _Listing(inode)
+        return handle
+
+    @_answered
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._listings[fh]
+        position = start_id
+        found = await self._namespace.children(
+            listing.ino, listing.name_at(start_id), _LIST_ENTRIES
+        )
+        for name, what in found:
+            position += 1
+            entry = self._namespace.enter(listing.ino, name, what)
+            if not pyfuse3.readdir_reply(token, name, _attributes(entry), position):
+                self._namespace.forget(entry.ino, 1)
+                return
+            listing.listed(position, name)
+
+    @_answered
+    async def releasedir(self, fh: int) -> None:
+        del self._listings[fh]
+
+    @_answered
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        disk = self._namespace.disk()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = disk.f_bsize
+        data.f_frsize = disk.f_frsize
+        data.f_blocks = disk.f_blocks
+        data.f_bfree = disk.f_bfree
+        data.f_bavail = disk.f_bavail
+        data.f_files = disk.f_files
+        data.f_ffree = disk.f_ffree
+        data.f_favail = disk.f_favail
+        data.f_namemax = MAX_NAME_BYTES
+        return data
+
+    @_answered
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        return not (mode & os.W_OK and self._namespace.is_read_only(inode))
+
+    @_answered
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        # Remembered by the kernel, which else asks for security.capability at every write.
+        raise FUSEError(errno.ENOSYS)
+
+    @_answered
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        raise FUSEError(errno.ENOSYS)
+
+    def _opened(self, file: OpenFile) -> pyfuse3.FileInfo:
+        handle = self._new_handle()
+        self._files[handle] = file
+        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+
+    def _new_handle(self) -> int:
+        self._next_handle += 1
+        return self._next_handle
+
+
+def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
+    look = entry.look
+    attributes = pyfuse3.EntryAttributes()
+    seconds = _LASTING_SECONDS if entry.is_lasting else _CHANGING_SECONDS
+    attributes.entry_timeout = seconds
+    attributes.attr_timeout = seconds
+    attributes.st_ino = entry.ino
+    attributes.st_mode = look.mode
+    attributes.st_nlink = look.nlink
+    attributes.st_uid = look.uid
+    attributes.st_gid = look.gid
+    attributes.st_rdev = look.rdev
+    attributes.st_size = look.size
+    attributes.st_blksize = 128 * 1024
+    attributes.st_blocks = -(-look.size // 512)
+    attributes.st_atime_ns = look.atime_ns
+    attributes.st_mtime_ns = look.mtime_ns
+    attributes.st_ctime_ns = look.ctime_ns
+    return attributes

@@ -1,0 +1,107 @@
+"""One FUSE mount, from the mount call to its end."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from libernet.blocks.errors import LibernetError
+from libernet.fs.fuse import poll_shim
+from libernet.fs.fuse.operations import FuseOperations
+from libernet.fs.mount_table import mount_at
+from libernet.fs.namespace import Namespace
+from libernet.fs.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_MAX_TASKS = 200  # requests handled at one time; beyond that the kernel waits
+
+_READ_AHEAD_KIB = 1024
+"""What the kernel reads ahead; its own 128 KiB is an eighth of a block. Only root may set it."""
+
+
+class FuseSession:
+    """A mount of a namespace.
+
+    State: _is_mounted, from the mount call until close().
+    """
+
+    def __init__(self, namespace: Namespace, settings: Settings) -> None:
+        self._operations = FuseOperations(namespace)
+        self._settings = settings
+        self._is_mounted = False
+
+    def mount(self) -> None:
+        """Mount; requests wait until serve() runs. LibernetError when that cannot be."""
+        if self._settings.poll_shim and not poll_shim.install():
+            _log.info("this version of pyfuse3 is not known: its own loop is used")
+        try:
+            pyfuse3.init(self._operations, str(self._settings.mountpoint), self._options())
+        except RuntimeError as exc:
+            raise LibernetError(
+                f"{self._settings.mountpoint} cannot be mounted ({exc}): is /dev/fuse there, and"
+                " may you use it?"
+            ) from exc
+        self._is_mounted = True
+        _read_ahead_more(self._settings.mountpoint)
+
+    async def serve(self) -> None:
+        """Answer requests until the mount is unmounted or stop() is called."""
+        try:
+            await pyfuse3.main(max_tasks=_MAX_TASKS)
+        except* OSError as group:
+            # Somebody cut the connection (fusectl's abort): for us an unmount like any other.
+            _, others = group.split(lambda exc: _errno(exc) in {errno.ENODEV, errno.ENOTCONN})
+            if others is not None:
+                raise others from None
+
+    def stop(self) -> None:
+        """Let serve() return."""
+        if self._is_mounted:
+            pyfuse3.terminate()
+
+    def close(self) -> None:
+        """Unmount, if nobody did it yet."""
+        if self._is_mounted:
+            self._is_mounted = False
+            pyfuse3.close(unmount=True)
+
+    def _options(self) -> set[str]:
+        settings = self._settings
+        source = settings.source.encode("ascii", "replace").decode()
+        options = {"fsname=" + source.replace("\\", "\\\\").replace(",", "\\,"), "subtype=libernet"}
+        if settings.allow_other:
+            options.add("allow_other")
+        if settings.allow_other or os.geteuid() != 0:
+            # Root alone is refused nothing, so the checks would only cost requests.
+            options.add("default_permissions")
+        if settings.read_only:
+            options.add("ro")
+        if settings.noexec:
+            options.add("noexec")
+        return options
+
+
+def _errno(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _read_ahead_more(mountpoint: Path) -> None:
+    mount = mount_at(mountpoint)
+    if mount is None:
+        return
+    try:
+        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(_READ_AHEAD_KIB))
+    except OSError as exc:
+        _log.debug("the kernel's read-ahead stays as it is: %s", exc)
+
+
+async def stop_on_signals(session: FuseSession, signals: tuple[int, ...]) -> None:
+    """Stop the session when one of *signals* comes."""
+    with trio.open_signal_receiver(*signals) as received:
+        async for number in received:
+            _log.info("signal %d: unmounting", number)
+            session.stop()

@@ -1,0 +1,361 @@
+"""The journal: the committed state of the backups, in SQLite.
+
+One connection writes, in one thread at a time; each reader has a connection of its own, so a
+COMMIT never holds up a look-up. A generation is applied in one transaction (WAL, FULL): after a
+crash the journal shows the last generation whose apply() returned, or a later one.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from libernet.blocks.ids import BlockId
+from libernet.blocks.reference import Reference, Suite
+from libernet.fs import journal_schema
+from libernet.fs.content import Extent, LogPlace, Piece
+from libernet.fs.inode import FIRST_INO, Inode
+
+_INODE_COLUMNS = (
+    "ino, mode, uid, gid, size, nlink, rdev, atime_ns, mtime_ns, ctime_ns, parent, target"
+)
+_EXTENT_COLUMNS = "start, length, skip, piece_length, block_id, suite, block_key, segment, position"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one generation changes.
+
+    `entries` maps a name in a folder to its inode, None where it went. `extents` are by inode.
+    `touched` are the inodes whose folders must be published again.
+    """
+
+    generation: int
+    next_ino: int
+    inodes: list[Inode] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+    entries: list[tuple[int, bytes, int | None]] = field(default_factory=list)
+    extents: list[tuple[int, Extent]] = field(default_factory=list)
+    extents_gone: list[tuple[int, int]] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One published version of a backup."""
+
+    number: int
+    backup: int
+    backup_name: bytes
+    name: str
+    reference: Reference
+    generation: int
+    published_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDocumentRow:
+    """What publishing knows of a folder's document."""
+
+    ino: int
+    json_bytes: int
+    levels: int
+    reference: Reference | None
+
+
+class JournalReader:
+    """Look things up as they were committed last."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.close()
+
+    def begin(self) -> None:
+        """Look at one committed state from now on, whatever is committed meanwhile."""
+        self._connection.execute("BEGIN")
+        self.meta("generation")
+
+    def meta(self, key: str) -> int:
+        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        return int(row[0]) if row else 0
+
+    def inode(self, ino: int) -> Inode | None:
+        row = self._one(f"SELECT {_INODE_COLUMNS} FROM inode WHERE ino = ?", ino)
+        return Inode(*row) if row else None
+
+    def child(self, parent: int, name: bytes) -> int | None:
+        row = self._one("SELECT ino FROM entry WHERE parent = ? AND name = ?", parent, name)
+        return row[0] if row else None
+
+    def children(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
+        """Return up to *limit* entries of a folder behind the name *after*, by name."""
+        rows = self._connection.execute(
+            f"SELECT name, {_INODE_COLUMNS} FROM entry JOIN inode USING (ino)".replace(
+                " parent,", " inode.parent,"
+            )
+            + " WHERE entry.parent = ? AND name > ? ORDER BY name LIMIT ?",
+            (parent, after, limit),
+        )
+        return [(row[0], Inode(*row[1:])) for row in rows]
+
+    def child_folders(self, parent: int) -> list[int]:
+        """Return the inodes of the folders directly in a folder."""
+        rows = self._connection.execute(
+            "SELECT ino FROM inode WHERE parent = ? AND parent <> 0 AND nlink > 0", (parent,)
+        )
+        return [row[0] for row in rows]
+
+    def parents(self, ino: int) -> list[int]:
+        rows = self._connection.execute("SELECT parent FROM entry WHERE ino = ?", (ino,))
+        return [row[0] for row in rows]
+
+    def extents(self, ino: int) -> list[Extent]:
+        rows = self._connection.execute(
+            f"SELECT {_EXTENT_COLUMNS} FROM extent WHERE ino = ? ORDER BY start", (ino,)
+        )
+        return [_extent(row) for row in rows]
+
+    def unsealed_files(self) -> list[int]:
+        """Return the inodes of files that have bytes in the data log."""
+        rows = self._connection.execute("SELECT DISTINCT ino FROM extent WHERE segment IS NOT NULL")
+        return [row[0] for row in rows]
+
+    def changed(self, ino: int) -> int:
+        """Return the generation that last changed something at or below the folder."""
+        row = self._one("SELECT changed FROM inode WHERE ino = ?", ino)
+        return int(row[0]) if row else 0
+
+    def folder_document(self, ino: int) -> FolderDocumentRow | None:
+        """Return what is known of the folder's document, if that is still true."""
+        row = self._one(
+            "SELECT json_bytes, levels, reference FROM folder_document JOIN inode USING (ino)"
+            " WHERE ino = ? AND changed <= generation",
+            ino,
+        )
+        if row is None:
+            return None
+        reference = Reference.parse(row[2]) if row[2] else None
+        return FolderDocumentRow(ino, row[0], row[1], reference)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots in the order of their publishing."""
+        rows = self._connection.execute(
+            "SELECT number, backup, backup_name, name, reference, generation, published_ns"
+            " FROM snapshot ORDER BY number"
+        )
+        return [
+            Snapshot(number, backup, backup_name, name, Reference.parse(url), generation, at)
+            for number, backup, backup_name, name, url, generation, at in rows
+        ]
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
+        return row
+
+
+class Journal:
+    """The writing side; a context manager that makes and checks the journal's file.
+
+    Tasks: apply() and record_snapshot() are called by one thread at a time; the caller sees to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        self._connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, timeout=30
+        )
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+            journal_schema.prepare(self._connection)
+            self._remove_unlinked()
+        except BaseException:
+            self._connection.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.close()
+
+    def reader(self) -> JournalReader:
+        """Return a new reader; the caller closes it."""
+        return JournalReader(self.path)
+
+    def apply(self, batch: Batch) -> None:
+        """Commit *batch* in one transaction."""
+        with self._transaction() as connection:
+            self._apply_extents(connection, batch)
+            connection.executemany("DELETE FROM inode WHERE ino = ?", _keys(batch.dropped))
+            connection.executemany(
+                f"INSERT INTO inode ({_INODE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (ino) DO UPDATE SET mode = excluded.mode, uid = excluded.uid,"
+                " gid = excluded.gid, size = excluded.size, nlink = excluded.nlink,"
+                " atime_ns = excluded.atime_ns, mtime_ns = excluded.mtime_ns,"
+                " ctime_ns = excluded.ctime_ns, parent = excluded.parent",
+                (_inode_row(inode) for inode in batch.inodes),
+            )
+            self._apply_entries(connection, batch)
+            self._mark_changed(connection, batch)
+            connection.executemany(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                [("generation", batch.generation), ("next_ino", batch.next_ino)],
+            )
+
+    def needed_segments(self) -> set[int]:
+        """Return the segments of the data log that committed extents name."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT segment FROM extent WHERE segment IS NOT NULL"
+        )
+        return {row[0] for row in rows}
+
+    def record_snapshot(self, snapshot: Snapshot, documents: list[FolderDocumentRow]) -> None:
+        """Commit a published version together with what was learned on the way."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?)",
+                (
+                    (
+                        document.ino,
+                        snapshot.generation,
+                        document.json_bytes,
+                        document.levels,
+                        str(document.reference) if document.reference else None,
+                    )
+                    for document in documents
+                ),
+            )
+            connection.execute(
+                "INSERT INTO snapshot (backup, backup_name, name, reference, generation,"
+                " published_ns) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    snapshot.backup,
+                    snapshot.backup_name,
+                    snapshot.name,
+                    str(snapshot.reference),
+                    snapshot.generation,
+                    snapshot.published_ns,
+                ),
+            )
+
+    def _apply_extents(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        connection.executemany("DELETE FROM extent WHERE ino = ?", _keys(batch.dropped))
+        connection.executemany("DELETE FROM extent WHERE ino = ? AND start = ?", batch.extents_gone)
+        connection.executemany(
+            f"INSERT OR REPLACE INTO extent (ino, {_EXTENT_COLUMNS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_extent_row(ino, extent) for ino, extent in batch.extents),
+        )
+
+    def _apply_entries(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        connection.executemany(
+            "DELETE FROM entry WHERE parent = ? AND name = ?",
+            ((parent, name) for parent, name, ino in batch.entries if ino is None),
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO entry VALUES (?, ?, ?)",
+            (entry for entry in batch.entries if entry[2] is not None),
+        )
+
+    def _mark_changed(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        """Let the folders of every touched inode, up to the root, know this generation."""
+        connection.execute("CREATE TEMP TABLE IF NOT EXISTS touched (ino INTEGER PRIMARY KEY)")
+        connection.execute("DELETE FROM touched")
+        connection.executemany("INSERT INTO touched VALUES (?)", _keys(batch.touched))
+        connection.execute(
+            "WITH RECURSIVE above (ino) AS ("
+            " SELECT ino FROM touched"
+            " UNION SELECT entry.parent FROM entry JOIN above ON entry.ino = above.ino)"
+            " UPDATE inode SET changed = ? WHERE ino IN (SELECT ino FROM above)",
+            (batch.generation,),
+        )
+
+    def _remove_unlinked(self) -> None:
+        """Finish the removal of inodes that were open without a name at the last end."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM extent WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
+            )
+            connection.execute("DELETE FROM inode WHERE nlink = 0")
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('next_ino', ?)", (FIRST_INO,))
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._connection)
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE to COMMIT, or ROLLBACK when the body raises or COMMIT fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def __exit__(self, exc_type: object, *_: object) -> None:
+        if exc_type is None:
+            try:
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._rollback()
+                raise
+        else:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        # A full disk makes SQLite roll back by itself.
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def _keys(inos: list[int] | set[int]) -> Iterator[tuple[int]]:
+    return ((ino,) for ino in inos)
+
+
+def _inode_row(inode: Inode) -> tuple[object, ...]:
+    return (
+        inode.ino,
+        inode.mode,
+        inode.uid,
+        inode.gid,
+        inode.size,
+        inode.nlink,
+        inode.rdev,
+        inode.atime_ns,
+        inode.mtime_ns,
+        inode.ctime_ns,
+        inode.parent,
+        inode.target,
+    )
+
+
+def _extent_row(ino: int, extent: Extent) -> tuple[object, ...]:
+    piece = extent.piece
+    where: tuple[object, ...]
+    if piece.chunk is not None:
+        where = (piece.chunk.id, piece.chunk.suite, piece.chunk.key, None, None)
+    else:
+        assert piece.log is not None, "an extent is committed after its bytes are durable"
+        where = (None, None, None, piece.log.segment, piece.log.position)
+    return (ino, extent.offset, extent.length, extent.skip, piece.length, *where)
+
+
+def _extent(row: tuple[Any, ...]) -> Extent:
+    start, length, skip, piece_length, block_id, suite, key, segment, position = row
+    if block_id is not None:
+        piece = Piece(piece_length, chunk=Reference(BlockId(block_id), Suite(suite), key))
+    else:
+        piece = Piece(piece_length, log=LogPlace(segment, position))
+    return Extent(start, length, piece, skip)

@@ -1,0 +1,98 @@
+"""The journal's tables, and what each column means."""
+
+import sqlite3
+
+from libernet.blocks.errors import StoreVersion
+
+VERSION = 1
+
+_TABLES = """
+-- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
+-- folder stands in, 0 for all else. `nlink` 0: no name is left; removed at the next start.
+-- `changed` is, for folders, the generation that last changed anything at or below it.
+CREATE TABLE inode (
+    ino      INTEGER PRIMARY KEY,
+    mode     INTEGER NOT NULL,
+    uid      INTEGER NOT NULL,
+    gid      INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    nlink    INTEGER NOT NULL,
+    rdev     INTEGER NOT NULL,
+    atime_ns INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    parent   INTEGER NOT NULL,
+    target   BLOB NOT NULL,
+    changed  INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX inode_unlinked ON inode (ino) WHERE nlink = 0;
+CREATE INDEX inode_parent ON inode (parent) WHERE parent <> 0;
+
+-- One row for each name. `parent` and `ino` are inodes of the table above.
+CREATE TABLE entry (
+    parent INTEGER NOT NULL,
+    name   BLOB NOT NULL,
+    ino    INTEGER NOT NULL,
+    PRIMARY KEY (parent, name)
+) WITHOUT ROWID;
+CREATE INDEX entry_ino ON entry (ino);
+
+-- Where the bytes of files are. Extents of a file never overlap; what none covers is a hole.
+-- Either `reference` names the sealed chunk, of `piece_length` bytes, or `segment` and `position`
+-- the record in the data log. The extent begins `skip` bytes into it.
+CREATE TABLE extent (
+    ino          INTEGER NOT NULL,
+    start        INTEGER NOT NULL,
+    length       INTEGER NOT NULL,
+    skip         INTEGER NOT NULL,
+    piece_length INTEGER NOT NULL,
+    block_id     BLOB,
+    suite        TEXT,
+    block_key    BLOB,
+    segment      INTEGER,
+    position     INTEGER,
+    PRIMARY KEY (ino, start)
+) WITHOUT ROWID;
+CREATE INDEX extent_segment ON extent (segment) WHERE segment IS NOT NULL;
+
+-- What publishing found out about a folder: the length of its document's JSON, the levels of
+-- folders in it and, when it was stored as blocks of its own, its reference. True while the
+-- folder's `changed` is at most `generation`.
+CREATE TABLE folder_document (
+    ino        INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    json_bytes INTEGER NOT NULL,
+    levels     INTEGER NOT NULL,
+    reference  TEXT
+);
+
+-- Every published version. `backup` is the inode of the folder in backups/, `backup_name` its
+-- name then, `name` unique among the snapshots of one backup. `generation` is what it shows.
+CREATE TABLE snapshot (
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
+    backup       INTEGER NOT NULL,
+    backup_name  BLOB NOT NULL,
+    name         TEXT NOT NULL,
+    reference    TEXT NOT NULL,
+    generation   INTEGER NOT NULL,
+    published_ns INTEGER NOT NULL,
+    UNIQUE (backup, name)
+);
+
+-- `version` of these tables, `generation` last committed, `next_ino` never given out yet.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty journal; StoreVersion when a newer program made them."""
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if not tables:
+        connection.executescript(f"BEGIN; {_TABLES}; PRAGMA user_version = {VERSION}; COMMIT;")
+        return
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise StoreVersion(
+            f"the journal was written by a newer version of Libernet (journal version {version}, "
+            f"this program knows {VERSION}): install that version"
+        )

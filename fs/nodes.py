@@ -1,0 +1,82 @@
+"""The kinds of things that read-only folders hold."""
+
+import stat
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class Appearance(msgspec.Struct, frozen=True, gc=False):
+    """How something looks: the attributes that stat shows, times in nanoseconds since 1970."""
+
+    mode: int
+    size: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    nlink: int = 1
+    rdev: int = 0
+
+    @property
+    def atime_ns(self) -> int:
+        return self.mtime_ns
+
+    @property
+    def ctime_ns(self) -> int:
+        return self.mtime_ns
+
+
+class Node:
+    """Something with a name in a read-only folder: a special file, if it is none of the below.
+
+    `is_lasting` nodes look the same whenever their name is looked up again.
+    """
+
+    __slots__ = ("appearance",)
+    is_lasting: ClassVar[bool] = True
+
+    def __init__(self, appearance: Appearance) -> None:
+        self.appearance = appearance
+
+
+class LinkNode(Node):
+    """A symbolic link, shown as it was stored."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, appearance: Appearance, target: bytes) -> None:
+        super().__init__(appearance)
+        self.target = target
+
+
+class FileNode(Node):
+    """A file that can be read."""
+
+    __slots__ = ()
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return up to *size* bytes at *offset*, fewer only at the end; LibernetError if not."""
+        raise NotImplementedError
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """Start to fetch a range that a reader will come to next."""
+
+
+class FolderNode(Node):
+    """A folder that can be looked into."""
+
+    __slots__ = ()
+
+    async def lookup(self, name: bytes) -> Node:
+        """Return what *name* leads to; FileNotFoundError if nothing."""
+        raise NotImplementedError
+
+    async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
+        """Return up to *limit* entries behind the name *after*, by name; none at the end."""
+        raise NotImplementedError
+
+
+def folder_appearance(uid: int, gid: int, mtime_ns: int, mode: int = 0o555) -> Appearance:
+    """Return how a folder looks that no document describes."""
+    return Appearance(stat.S_IFDIR | mode, 0, uid, gid, mtime_ns, nlink=2)

@@ -1,0 +1,221 @@
+"""The tree as it is now: what was committed, and the generations not committed yet on top.
+
+Changes go into the *current* generation, in memory. A checkpoint freezes it and starts the next;
+until its commit is through, look-ups see current, then frozen, then the journal.
+"""
+
+from libernet.fs.inode import FIRST_INO, Inode
+from libernet.fs.journal import Batch, JournalReader
+
+_CLEAN_INODES = 20_000
+"""Committed inodes kept at hand: about 8 MB."""
+
+_PAGE_ENTRIES = 256
+
+
+class _Generation:
+    """Changes since the last freeze.
+
+    State
+      inodes   the newest value of each changed inode, None for a removed one
+      entries  by folder: the inode behind each changed name, None for a removed one
+      touched  inodes whose folders must be published again
+      fresh    folders made in this generation: the journal knows nothing below them
+    """
+
+    __slots__ = ("entries", "fresh", "inodes", "number", "touched")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.inodes: dict[int, Inode | None] = {}
+        self.entries: dict[int, dict[bytes, int | None]] = {}
+        self.touched: set[int] = set()
+        self.fresh: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.inodes or self.entries or self.touched)
+
+
+class Overlay:
+    """Read and change inodes and names, in memory.
+
+    State
+      _layers   the current generation and, while a checkpoint runs, the frozen one behind it
+      _clean    committed inodes, bounded, oldest dropped first
+      next_ino  never given out yet
+    Everything here runs in the event loop's thread, and nothing waits.
+    """
+
+    def __init__(self, reader: JournalReader) -> None:
+        self._reader = reader
+        self._layers = [_Generation(reader.meta("generation") + 1)]
+        self._clean: dict[int, Inode] = {}
+        self._next_ino = max(reader.meta("next_ino"), FIRST_INO)
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that changes go into."""
+        return self._layers[0].number
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything is not committed yet."""
+        return any(self._layers)
+
+    def new_ino(self) -> int:
+        """Return an inode number that was never used."""
+        self._next_ino += 1
+        return self._next_ino - 1
+
+    def find(self, ino: int) -> Inode | None:
+        """Return the inode, or None if there is none."""
+        for layer in self._layers:
+            if ino in layer.inodes:
+                return layer.inodes[ino]
+        inode = self._clean.get(ino)
+        if inode is None:
+            inode = self._reader.inode(ino)
+            if inode is not None:
+                self._remember(inode)
+        return inode
+
+    def inode(self, ino: int) -> Inode:
+        """Return the inode; FileNotFoundError if there is none."""
+        inode = self.find(ino)
+        if inode is None:
+            raise FileNotFoundError(ino)
+        return inode
+
+    def child(self, parent: int, name: bytes) -> int | None:
+        """Return the inode behind *name* in a folder, or None."""
+        for layer in self._layers:
+            names = layer.entries.get(parent)
+            if names is not None and name in names:
+                return names[name]
+            if parent in layer.fresh:
+                return None
+        return self._reader.child(parent, name)
+
+    def children(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
+        """Return up to *limit* of a folder's entries behind the name *after*, by name.
+
+        Fewer only at the end.
+        """
+        changed: dict[bytes, int | None] = {}
+        for layer in reversed(self._layers):
+            changed.update(layer.entries.get(parent, {}))
+        is_fresh = any(parent in layer.fresh for layer in self._layers)
+        found: list[tuple[bytes, Inode]] = []
+        while len(found) < limit:
+            page_size = limit if not changed else max(limit, _PAGE_ENTRIES)
+            page = [] if is_fresh else self._reader.children(parent, after, page_size)
+            is_last = len(page) < page_size
+            end = None if is_last else page[-1][0]
+            found += self._merged(page, changed, after, end)
+            if is_last:
+                break
+            after = page[-1][0]
+        return found[:limit]
+
+    def is_empty(self, parent: int) -> bool:
+        """Return whether a folder has no entries."""
+        return not self.children(parent, b"", 1)
+
+    def parents(self, ino: int) -> set[int]:
+        """Return the folders in which *ino* has a name."""
+        found = set(self._reader.parents(ino))
+        for layer in reversed(self._layers):
+            for parent, names in layer.entries.items():
+                if ino in names.values():
+                    found.add(parent)
+        return found
+
+    def put(self, inode: Inode, *, touch: bool = True) -> None:
+        """Let *inode* be the value of its number from now on."""
+        layer = self._layers[0]
+        layer.inodes[inode.ino] = inode
+        if touch:
+            layer.touched.add(inode.ino)
+
+    def make(self, inode: Inode) -> None:
+        """Add a new inode, which no name leads to yet."""
+        self._layers[0].inodes[inode.ino] = inode
+        if inode.is_folder:
+            self._layers[0].fresh.add(inode.ino)
+
+    def drop(self, ino: int) -> None:
+        """Remove an inode to which no name leads."""
+        self._layers[0].inodes[ino] = None
+        self._layers[0].touched.discard(ino)
+
+    def touch(self, ino: int) -> None:
+        """Note that what is at or below *ino* must be published again."""
+        self._layers[0].touched.add(ino)
+
+    def set_child(self, parent: int, name: bytes, ino: int | None) -> None:
+        """Let *name* in a folder lead to *ino*, or to nothing."""
+        layer = self._layers[0]
+        layer.entries.setdefault(parent, {})[name] = ino
+        layer.touched.add(parent)
+
+    def freeze(self) -> Batch:
+        """Close the current generation and return what it changes; the next begins.
+
+        Only one generation is frozen at a time: committed() must have been called for the last.
+        """
+        assert len(self._layers) == 1, "a frozen generation is still to be committed"
+        frozen = self._layers[0]
+        self._layers.insert(0, _Generation(frozen.number + 1))
+        return Batch(
+            generation=frozen.number,
+            next_ino=self._next_ino,
+            inodes=[inode for inode in frozen.inodes.values() if inode is not None],
+            dropped=[ino for ino, inode in frozen.inodes.items() if inode is None],
+            entries=[
+                (parent, name, ino)
+                for parent, names in frozen.entries.items()
+                for name, ino in names.items()
+            ],
+            touched=frozen.touched,
+        )
+
+    def committed(self) -> None:
+        """Let go of the frozen generation: the journal has it now."""
+        frozen = self._layers.pop()
+        for ino, inode in frozen.inodes.items():
+            if inode is None:
+                self._clean.pop(ino, None)
+            else:
+                self._remember(inode)
+
+    def _remember(self, inode: Inode) -> None:
+        self._clean.pop(inode.ino, None)
+        self._clean[inode.ino] = inode
+        if len(self._clean) > _CLEAN_INODES:
+            del self._clean[next(iter(self._clean))]
+
+    def _merged(
+        self,
+        page: list[tuple[bytes, Inode]],
+        changed: dict[bytes, int | None],
+        after: bytes,
+        end: bytes | None,
+    ) -> list[tuple[bytes, Inode]]:
+        """Return a page of committed entries as it is now, names in (*after*, *end*]."""
+        merged = {name: inode.ino for name, inode in page if name not in changed}
+        for name, ino in changed.items():
+            if ino is not None and name > after and (end is None or name <= end):
+                merged[name] = ino
+        committed = {inode.ino: inode for _, inode in page}
+        return [
+            (name, inode)
+            for name, ino in sorted(merged.items())
+            if (inode := self._newest(ino, committed)) is not None
+        ]
+
+    def _newest(self, ino: int, committed: dict[int, Inode]) -> Inode | None:
+        """Return the inode, from *committed* if no generation changed it."""
+        for layer in self._layers:
+            if ino in layer.inodes:
+                return layer.inodes[ino]
+        return committed.get(ino) or self.find(ino)

@@ -1,0 +1,171 @@
+"""Publishing: a quiet backup becomes a tree of documents, and that a snapshot.
+
+What is published is one committed state of the journal, looked at through a read transaction, so
+writing goes on meanwhile and the picture is consistent.
+"""
+
+import errno
+import logging
+import time
+from dataclasses import dataclass
+
+import trio
+
+from libernet.blocks.errors import LibernetError
+from libernet.blocks.reference import Reference
+from libernet.fs.checkpoint import Checkpointer
+from libernet.fs.files import Files
+from libernet.fs.journal import FolderDocumentRow, Snapshot
+from libernet.fs.pieces import PieceReader
+from libernet.fs.sealing import ChunkMaker, SealingWorkers
+from libernet.fs.snapshots import Snapshots
+from libernet.fs.storage import Storage
+from libernet.fs.tree import Tree, os_error
+from libernet.fs.tree_documents import TreeDocuments
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_BUSY_SECONDS = 15 * 60.0  # a backup that never rests is published so often
+_RETRY_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of a backup with something unpublished: when that began, when it grew last."""
+
+    changed: int
+    since: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The outcome of writing a tree's documents."""
+
+    reference: Reference
+    generation: int
+    rows: list[FolderDocumentRow]
+
+
+class Publisher:
+    """Publish backups when they are quiet, and when somebody asks.
+
+    State
+      _watched   backups with something unpublished, by inode
+    Tasks
+      run() looks at what was committed and publishes. `_busy` is held for a whole publication:
+      one at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        checkpointer: Checkpointer,
+        files: Files,
+        workers: SealingWorkers,
+        tree: Tree,
+        maker: ChunkMaker,
+        pieces: PieceReader,
+        snapshots: Snapshots,
+        quiet_seconds: float,
+    ) -> None:
+        self._journal = storage.journal
+        self._reader = storage.reader
+        self._store = storage.store
+        self._log = storage.log
+        self._checkpointer = checkpointer
+        self._files = files
+        self._workers = workers
+        self._tree = tree
+        self._maker = maker
+        self._pieces = pieces
+        self._snapshots = snapshots
+        self._quiet_seconds = quiet_seconds
+        self._busy = trio.Lock()
+        self._watched: dict[int, _Watch] = {}
+
+    async def run(self) -> None:
+        """Publish what rests, until cancelled."""
+        while True:
+            for ino in self._due(trio.current_time()):
+                await self._try(ino)
+            await trio.sleep(_LOOK_SECONDS)
+
+    def unpublished(self) -> list[int]:
+        """Return the backups whose committed state no snapshot shows, by inode."""
+        found = []
+        for _, inode in self._tree.backups():
+            latest = self._snapshots.latest(inode.ino)
+            if latest is None or latest.generation < self._reader.changed(inode.ino):
+                found.append(inode.ino)
+        return found
+
+    async def publish_all(self) -> None:
+        """Publish every backup that needs it; what fails is logged."""
+        for ino in self.unpublished():
+            await self._try(ino)
+
+    async def publish(self, ino: int) -> Snapshot:
+        """Publish a backup as it is now and return the snapshot, the newest if nothing changed."""
+        async with self._busy:
+            self._files.seal_resting(everything=True)
+            await self._workers.drain()
+            await self._checkpointer.durable()
+            latest = self._snapshots.latest(ino)
+            if latest is not None and latest.generation >= self._reader.changed(ino):
+                return latest
+            written = await trio.to_thread.run_sync(self._write, ino)
+            return await self._record(ino, written)
+
+    def _due(self, now: float) -> list[int]:
+        """Return the backups that rested long enough, or were busy for too long."""
+        watched: dict[int, _Watch] = {}
+        for ino in self.unpublished():
+            changed = self._reader.changed(ino)
+            watch = self._watched.get(ino) or _Watch(changed, now, now)
+            if watch.changed != changed:
+                watch.changed, watch.last = changed, now
+            watched[ino] = watch
+        self._watched = watched
+        return [
+            ino
+            for ino, watch in watched.items()
+            if now - watch.last >= self._quiet_seconds or now - watch.since >= _BUSY_SECONDS
+        ]
+
+    async def _try(self, ino: int) -> None:
+        try:
+            await self.publish(ino)
+        except (LibernetError, OSError) as exc:
+            _log.error("publishing a backup (inode %d) failed: %s", ino, exc)
+            self._watched[ino].last = trio.current_time() + _RETRY_SECONDS
+
+    def _write(self, ino: int) -> _Written:
+        with self._log.lease(), self._journal.reader() as reader:
+            reader.begin()
+            generation = reader.meta("generation")
+            documents = TreeDocuments(reader, self._maker, self._pieces)
+            reference = documents.reference(ino)
+            self._store.flush()
+        return _Written(reference, generation, list(documents.rows.values()))
+
+    async def _record(self, ino: int, written: _Written) -> Snapshot:
+        now_ns = time.time_ns()
+        name = next((n for n, inode in self._tree.backups() if inode.ino == ino), None)
+        if name is None:
+            raise os_error(errno.ENOENT)  # removed while it was being published
+        snapshot = Snapshot(
+            number=0,
+            backup=ino,
+            backup_name=name,
+            name=self._snapshots.new_name(ino, now_ns),
+            reference=written.reference,
+            generation=written.generation,
+            published_ns=now_ns,
+        )
+        async with self._checkpointer.writing:
+            await trio.to_thread.run_sync(self._journal.record_snapshot, snapshot, written.rows)
+        self._snapshots.add(snapshot)
+        return snapshot

@@ -1,0 +1,55 @@
+"""The published versions of the backups, as their names show them."""
+
+import time
+
+from libernet.fs.journal import JournalReader, Snapshot
+from libernet.fs.tree import Tree
+
+
+class Snapshots:
+    """All snapshots, in the order of their publishing.
+
+    A backup's snapshots stand under its name of today, those of a removed one under its last.
+    """
+
+    def __init__(self, reader: JournalReader, tree: Tree) -> None:
+        self._tree = tree
+        self._all = reader.snapshots()
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot that was just recorded."""
+        self._all.append(snapshot)
+
+    def latest(self, backup: int) -> Snapshot | None:
+        """Return the newest snapshot of the backup with that inode."""
+        return next((each for each in reversed(self._all) if each.backup == backup), None)
+
+    def by_name(self) -> dict[bytes, dict[bytes, Snapshot]]:
+        """Return for each name that has snapshots these by their names, oldest first."""
+        today = {inode.ino: name for name, inode in self._tree.backups()}
+        shown: dict[bytes, dict[bytes, Snapshot]] = {}
+        for snapshot in self._all:
+            name = today.get(snapshot.backup) or self._last_name(snapshot.backup)
+            versions = shown.setdefault(name, {})
+            versions[free_name(snapshot.name, versions)] = snapshot
+        return shown
+
+    def new_name(self, backup: int, now_ns: int) -> str:
+        """Return the name for a version of a backup that is published at *now_ns*."""
+        taken = {each.name.encode(): each for each in self._all if each.backup == backup}
+        seconds = time.gmtime(now_ns // 10**9)
+        return free_name(time.strftime("%Y-%m-%dT%H.%M.%SZ", seconds), taken).decode()
+
+    def _last_name(self, backup: int) -> bytes:
+        latest = self.latest(backup)
+        assert latest is not None
+        return latest.backup_name
+
+
+def free_name(name: str, taken: dict[bytes, Snapshot]) -> bytes:
+    """Return *name*, with .2, .3 and so on behind it when it is taken."""
+    free, count = name.encode(), 1
+    while free in taken:
+        count += 1
+        free = f"{name}.{count}".encode()
+    return free

@@ -1,0 +1,43 @@
+"""Whether there is room on the disk for what is accepted."""
+
+import errno
+import os
+from pathlib import Path
+
+from libernet.fs.tree import os_error
+
+_RESERVE_BYTES = 32 * 1024 * 1024
+"""Kept free for the journal and the documents, so that what was accepted can be committed."""
+
+_CHECK_EVERY_BYTES = 256 * 1024
+
+
+class Space:
+    """Refuse what the disk under the state folder could not take.
+
+    State
+      _unchecked   bytes accepted since the disk was asked last
+      is_full      whether a commit failed for want of space; set until one succeeds
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unchecked = _CHECK_EVERY_BYTES
+        self.is_full = False
+
+    def take(self, count: int, pending_bytes: int) -> None:
+        """Accept *count* more bytes beside *pending_bytes* not stored yet, or raise ENOSPC."""
+        if self.is_full:
+            raise os_error(errno.ENOSPC)
+        self._unchecked += count
+        if self._unchecked < _CHECK_EVERY_BYTES:
+            return
+        disk = os.statvfs(self._folder)
+        reserve = min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+        if disk.f_bavail * disk.f_frsize < reserve + pending_bytes + count:
+            raise os_error(errno.ENOSPC)
+        self._unchecked = 0
+
+    def statistics(self) -> os.statvfs_result:
+        """Return what statvfs says of the disk."""
+        return os.statvfs(self._folder)

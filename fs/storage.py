@@ -1,0 +1,40 @@
+"""What a node has open on its disk while it runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from libernet.blocks.secret import load_or_create_secret
+from libernet.blocks.store import Store
+from libernet.fs.datalog import DataLog
+from libernet.fs.journal import Journal, JournalReader
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The secret, the store, the journal with the event loop's reader of it, and the data log."""
+
+    folder: Path
+    secret: bytes
+    store: Store
+    journal: Journal
+    reader: JournalReader
+    log: DataLog
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Storage]:
+    """Open, or make, everything in the state folder; the caller holds its lock.
+
+    Raises StoreVersion for what a newer program wrote, LibernetError or OSError when it cannot be
+    opened.
+    """
+    with (
+        Journal(folder / "journal.sqlite") as journal,
+        journal.reader() as reader,
+        Store(folder / "store") as store,
+        DataLog(folder / "log") as log,
+    ):
+        secret = load_or_create_secret(folder / "secret")
+        yield Storage(folder, secret, store, journal, reader, log)

@@ -1,0 +1,168 @@
+"""Writing the documents of a backup, from one committed state of the journal.
+
+Only what changed since the last time is looked at: a folder whose `changed` is not newer than what
+is known of its document costs one row. Runs in a thread; everything it reads is immutable.
+"""
+
+import stat
+from collections.abc import Iterable
+
+from msgspec import Raw
+
+from libernet.blocks.documents import Attributes, Part
+from libernet.blocks.folder_writer import ChildFolder, FolderDocument, FolderWriter
+from libernet.blocks.reference import Reference
+from libernet.fs.content import Extent
+from libernet.fs.inode import Inode
+from libernet.fs.journal import FolderDocumentRow, JournalReader
+from libernet.fs.pieces import PieceReader
+from libernet.fs.sealing import ChunkMaker, SealedChunk, ranges_to_seal
+
+_KEPT_JSON_BYTES = 64 * 1024  # a longer document is stored at once and let go: no parent inlines it
+
+
+class TreeDocuments:
+    """Write the documents of one tree.
+
+    State
+      rows        what was found out about each folder that was looked at, by inode
+      _documents  documents of changed folders whose parents are still to be written
+    """
+
+    def __init__(self, reader: JournalReader, maker: ChunkMaker, pieces: PieceReader) -> None:
+        self._reader = reader
+        self._maker = maker
+        self._pieces = pieces
+        self._writer = FolderWriter(maker.store)
+        self._documents: dict[int, FolderDocument] = {}
+        self.rows: dict[int, FolderDocumentRow] = {}
+
+    def reference(self, root: int) -> Reference:
+        """Return what opens the folder *root*, after storing all that it needs.
+
+        Durable after the store's next flush.
+        """
+        for ino in reversed(self._changed_folders(root)):
+            document = self._document(ino)
+            self.rows[ino] = FolderDocumentRow(ino, document.json_bytes, document.levels, None)
+            self._documents[ino] = document
+            if document.json_bytes > _KEPT_JSON_BYTES:
+                self._stored(ino)
+                del self._documents[ino]
+        return self._stored(root)
+
+    def _changed_folders(self, root: int) -> list[int]:
+        """Return the folders whose documents are not known any more, parents before children."""
+        changed, waiting = [], [root]
+        while waiting:
+            ino = waiting.pop()
+            known = self._reader.folder_document(ino)
+            if known is not None:
+                self.rows[ino] = known
+                continue
+            changed.append(ino)
+            waiting.extend(self._reader.child_folders(ino))
+        return changed
+
+    def _document(self, ino: int) -> FolderDocument:
+        """Return the document of one folder; those of its changed children exist by now."""
+        kept = self._documents.get(ino)
+        if kept is not None:
+            return kept
+        folder = self._reader.inode(ino)
+        assert folder is not None, "a folder in one committed state does not vanish from it"
+        files: list[tuple[bytes, Raw]] = []
+        folders: list[ChildFolder] = []
+        consumed: list[int] = []
+        for name, inode in self._children(ino):
+            if inode.is_folder:
+                folders.append(self._child(name, inode))
+                consumed.append(inode.ino)
+            else:
+                files.append((name, self._entry(inode)))
+        document = self._writer.folder(_attributes(folder), files, folders)
+        for child in consumed:
+            self._documents.pop(child, None)
+        return document
+
+    def _children(self, ino: int) -> Iterable[tuple[bytes, Inode]]:
+        after = b""
+        while page := self._reader.children(ino, after, 1000):
+            yield from page
+            after = page[-1][0]
+
+    def _child(self, name: bytes, inode: Inode) -> ChildFolder:
+        row = self.rows.get(inode.ino) or self._reader.folder_document(inode.ino)
+        assert row is not None, "children are looked at before their parents"
+        self.rows[inode.ino] = row
+        return ChildFolder(
+            name=name,
+            attributes=_attributes(inode),
+            json_bytes=row.json_bytes,
+            levels=row.levels,
+            document=lambda: self._document(inode.ino).json,
+            reference=lambda: self._stored(inode.ino),
+        )
+
+    def _stored(self, ino: int) -> Reference:
+        """Return the reference of a folder's document, after storing it if it never was."""
+        row = self.rows[ino]
+        if row.reference is not None:
+            return row.reference
+        reference = self._writer.store(self._document(ino))
+        self.rows[ino] = FolderDocumentRow(ino, row.json_bytes, row.levels, reference)
+        return reference
+
+    def _entry(self, inode: Inode) -> Raw:
+        attributes = _attributes(inode)
+        if stat.S_ISLNK(inode.mode):
+            return self._writer.link(attributes, inode.target)
+        if not inode.is_file:
+            return self._writer.special(attributes)
+        return self._writer.file(attributes, inode.size, self._parts(inode))
+
+    def _parts(self, inode: Inode) -> list[Part]:
+        """Return the parts of a file; what is not sealed yet is sealed on the way."""
+        extents = self._reader.extents(inode.ino)
+        parts: list[Part] = []
+        offset = 0
+        for extent in self._sealed(extents, inode.size):
+            if extent.offset > offset:
+                parts.append(Part(extent.offset - offset, None))
+            assert extent.piece.chunk is not None
+            parts.append(Part(extent.length, extent.piece.chunk))
+            offset = extent.end
+        if inode.size > offset:
+            parts.append(Part(inode.size - offset, None))
+        return parts
+
+    def _sealed(self, extents: list[Extent], size: int) -> list[Extent]:
+        """Return extents that are whole chunks, sealing what is not one."""
+        result = list(extents)
+        for start, end in ranges_to_seal(extents, size):
+            sealed: list[Extent] = []
+            for chunk in self._seal(extents, start, end, size):
+                at = sealed[-1].end if sealed else start
+                sealed.append(chunk.extent(at))
+            result = [each for each in result if each.end <= start or each.offset >= end]
+            result.extend(sealed)
+        return sorted(result, key=lambda extent: extent.offset)
+
+    def _seal(
+        self, extents: list[Extent], start: int, end: int, size: int
+    ) -> Iterable[SealedChunk]:
+        if (start, end) == (0, size):
+            return self._maker.store_whole(self._pieces, extents, size)
+        return self._maker.store_range(self._pieces, extents, start, end)
+
+
+def _attributes(inode: Inode) -> Attributes:
+    is_linked = inode.nlink > 1 and not inode.is_folder
+    return Attributes(
+        inode.mode,
+        inode.uid,
+        inode.gid,
+        inode.mtime_ns,
+        link_group=inode.ino if is_linked else 0,
+        rdev=inode.rdev,
+    )

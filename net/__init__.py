@@ -1,0 +1,1 @@
+"""Who has it: addresses of peers and the sources that blocks come from."""
