@@ -54,12 +54,12 @@ class LocalNode:
             os.getgid() if settings.gid is None else settings.gid,
         )
         chunker = Chunker(storage.secret)
-        maker = ChunkMaker(Sealer(storage.secret), chunker, storage.store)
         pieces = PieceReader(storage.log, storage.store)
+        maker = ChunkMaker(Sealer(storage.secret), chunker, storage.store, pieces)
         overlay = Overlay(storage.reader)
         tree = Tree(overlay, owner=owner)
         space = Space(places.data)
-        self._workers = SealingWorkers(maker, pieces, storage.log)
+        self._workers = SealingWorkers(maker, storage.log)
         self._chunks = ChunkCache(LocalSource(storage.store))
         self._files = Files(
             tree=tree,
@@ -87,7 +87,6 @@ class LocalNode:
             workers=self._workers,
             tree=tree,
             maker=maker,
-            pieces=pieces,
             snapshots=snapshots,
             quiet_seconds=settings.publish_after_seconds,
         )

@@ -16,7 +16,6 @@ from libernet.blocks.reference import Reference
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.files import Files
 from libernet.fs.journal import FolderDocumentRow, Snapshot
-from libernet.fs.pieces import PieceReader
 from libernet.fs.sealing import ChunkMaker, SealingWorkers
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.storage import Storage
@@ -67,7 +66,6 @@ class Publisher:
         workers: SealingWorkers,
         tree: Tree,
         maker: ChunkMaker,
-        pieces: PieceReader,
         snapshots: Snapshots,
         quiet_seconds: float,
     ) -> None:
@@ -80,7 +78,6 @@ class Publisher:
         self._workers = workers
         self._tree = tree
         self._maker = maker
-        self._pieces = pieces
         self._snapshots = snapshots
         self._quiet_seconds = quiet_seconds
         self._busy = trio.Lock()
@@ -146,7 +143,7 @@ class Publisher:
         with self._log.lease(), self._journal.reader() as reader:
             reader.begin()
             generation = reader.meta("generation")
-            documents = TreeDocuments(reader, self._maker, self._pieces)
+            documents = TreeDocuments(reader, self._maker)
             reference = documents.reference(ino)
             self._store.flush()
         return _Written(reference, generation, list(documents.rows.values()))

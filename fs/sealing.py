@@ -94,12 +94,13 @@ def ranges_to_seal(extents: Sequence[Extent], size: int) -> list[tuple[int, int]
 
 
 class ChunkMaker:
-    """Cut bytes into chunks, seal and store them; any thread may."""
+    """Cut ranges of files into chunks, seal and store them; any thread may."""
 
-    def __init__(self, sealer: Sealer, chunker: Chunker, store: Store) -> None:
+    def __init__(self, sealer: Sealer, chunker: Chunker, store: Store, pieces: PieceReader) -> None:
         self._sealer = sealer
         self._chunker = chunker
         self._store = store
+        self._pieces = pieces
 
     def store(self, plaintext: Buffer) -> Reference:
         """Seal at most MAX_CHUNK_BYTES as one chunk; durable after the store's next flush."""
@@ -107,21 +108,21 @@ class ChunkMaker:
         self._store.put(reference.id, block)
         return reference
 
-    def store_whole(
-        self, pieces: PieceReader, extents: Sequence[Extent], size: int
-    ) -> Iterable[SealedChunk]:
+    def store_whole(self, extents: Sequence[Extent], size: int) -> Iterable[SealedChunk]:
         """Return the chunks of a whole file of *size* bytes: a small file is one chunk."""
         if size > MAX_CHUNK_BYTES:
-            return self.store_range(pieces, extents, 0, size)
-        return [SealedChunk(self.store(pieces.range(extents, 0, size)), size)]
+            return self.store_range(extents, 0, size)
+        return [self.store_one(extents, 0, size)]
 
-    def store_range(
-        self, pieces: PieceReader, extents: Sequence[Extent], start: int, end: int
-    ) -> Iterator[SealedChunk]:
+    def store_one(self, extents: Sequence[Extent], start: int, end: int) -> SealedChunk:
+        """Return the one chunk that holds a range."""
+        return SealedChunk(self.store(self._pieces.range(extents, start, end)), end - start)
+
+    def store_range(self, extents: Sequence[Extent], start: int, end: int) -> Iterator[SealedChunk]:
         """Yield the chunks of a range cut by content, holding a window of it at a time."""
         while start < end:
             window_end = min(end, start + _WINDOW_BYTES)
-            content = memoryview(pieces.range(extents, start, window_end))
+            content = memoryview(self._pieces.range(extents, start, window_end))
             cut = 0
             for next_cut in self._chunker.cuts(content, final=window_end == end):
                 yield SealedChunk(self.store(content[cut:next_cut]), next_cut - cut)
@@ -139,9 +140,8 @@ class SealingWorkers:
       bounded by whoever bounds the unsealed bytes in memory.
     """
 
-    def __init__(self, maker: ChunkMaker, pieces: PieceReader, log: DataLog) -> None:
+    def __init__(self, maker: ChunkMaker, log: DataLog) -> None:
         self._maker = maker
-        self._pieces = pieces
         self._log = log
         self._send, self._receive = trio.open_memory_channel[_Batch](float("inf"))
         self._open: dict[_Batch, None] = {}
@@ -192,10 +192,9 @@ class SealingWorkers:
                 wanted.error = exc
 
     def _chunks(self, wanted: RangeToSeal) -> Iterable[SealedChunk]:
-        if not wanted.one_chunk:
-            return self._maker.store_range(self._pieces, wanted.extents, wanted.start, wanted.end)
-        content = self._pieces.range(wanted.extents, wanted.start, wanted.end)
-        return [SealedChunk(self._maker.store(content), wanted.end - wanted.start)]
+        if wanted.one_chunk:
+            return [self._maker.store_one(wanted.extents, wanted.start, wanted.end)]
+        return self._maker.store_range(wanted.extents, wanted.start, wanted.end)
 
 
 class SealOwner:

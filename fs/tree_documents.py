@@ -15,7 +15,6 @@ from libernet.blocks.reference import Reference
 from libernet.fs.content import Extent
 from libernet.fs.inode import Inode
 from libernet.fs.journal import FolderDocumentRow, JournalReader
-from libernet.fs.pieces import PieceReader
 from libernet.fs.sealing import ChunkMaker, SealedChunk, ranges_to_seal
 
 _KEPT_JSON_BYTES = 64 * 1024  # a longer document is stored at once and let go: no parent inlines it
@@ -29,10 +28,9 @@ class TreeDocuments:
       _documents  documents of changed folders whose parents are still to be written
     """
 
-    def __init__(self, reader: JournalReader, maker: ChunkMaker, pieces: PieceReader) -> None:
+    def __init__(self, reader: JournalReader, maker: ChunkMaker) -> None:
         self._reader = reader
         self._maker = maker
-        self._pieces = pieces
         self._writer = FolderWriter(maker.store)
         self._documents: dict[int, FolderDocument] = {}
         self.rows: dict[int, FolderDocumentRow] = {}
@@ -152,8 +150,8 @@ class TreeDocuments:
         self, extents: list[Extent], start: int, end: int, size: int
     ) -> Iterable[SealedChunk]:
         if (start, end) == (0, size):
-            return self._maker.store_whole(self._pieces, extents, size)
-        return self._maker.store_range(self._pieces, extents, start, end)
+            return self._maker.store_whole(extents, size)
+        return self._maker.store_range(extents, start, end)
 
 
 def _attributes(inode: Inode) -> Attributes:
