@@ -64,7 +64,7 @@ class Backups:
 
     def make(self, parent: int, name: bytes, new: NewInode) -> Inode:
         """Make a file, folder, link or special file under a name that is free."""
-        self._space.take(_METADATA_BYTES, self._files.pending()[1])
+        self._space.take(_METADATA_BYTES, self._files.memory_bytes)
         return self._tree.make(parent, name, new)
 
     def create(self, parent: int, name: bytes, new: NewInode) -> tuple[Inode, OpenContent]:

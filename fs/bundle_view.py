@@ -141,10 +141,23 @@ class BundleFolder(FolderNode):
         appearance = _appearance(entry.attributes(), entry.size)
         kind = stat.S_IFMT(appearance.mode)
         if kind == stat.S_IFLNK:
-            return LinkNode(appearance, entry.target())
+            return BundleLink(appearance, entry.target())
         if kind == stat.S_IFREG:
             return BundleFile(self._bundles.chunks, appearance, entry)
         return Node(appearance)
+
+
+class BundleLink(LinkNode):
+    """A symbolic link in a bundle, shown as it was stored and never followed here."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, appearance: Appearance, target: bytes) -> None:
+        super().__init__(appearance)
+        self._target = target
+
+    def target(self) -> bytes:
+        return self._target
 
 
 class BundleFile(FileNode):

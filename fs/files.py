@@ -127,6 +127,11 @@ class Files(SealOwner):
         """Whether extents changed since the last freeze."""
         return any(content.map.touched for content in self._contents.values())
 
+    @property
+    def memory_bytes(self) -> int:
+        """How many bytes of files only memory has."""
+        return self._memory_bytes
+
     def pending(self) -> tuple[int, int]:
         """Return how many files have bytes that are not durable yet, and how many bytes."""
         files = sum(1 for content in self._contents.values() if content.map.memory_bytes)

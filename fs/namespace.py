@@ -145,7 +145,7 @@ class Namespace:
         else:
             node = self._nodes.node(ino)
             if isinstance(node, LinkNode):
-                return node.target
+                return node.target()
         raise os_error(errno.EINVAL)
 
     def make(self, parent: int, name: bytes, new: NewInode) -> Entry:

@@ -41,13 +41,13 @@ class Node:
 
 
 class LinkNode(Node):
-    """A symbolic link, shown as it was stored."""
+    """A symbolic link."""
 
-    __slots__ = ("target",)
+    __slots__ = ()
 
-    def __init__(self, appearance: Appearance, target: bytes) -> None:
-        super().__init__(appearance)
-        self.target = target
+    def target(self) -> bytes:
+        """Return its text."""
+        raise NotImplementedError
 
 
 class FileNode(Node):

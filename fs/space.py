@@ -32,12 +32,16 @@ class Space:
         self._unchecked += count
         if self._unchecked < _CHECK_EVERY_BYTES:
             return
-        disk = os.statvfs(self._folder)
+        disk = self.statistics()
         reserve = min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
         if disk.f_bavail * disk.f_frsize < reserve + pending_bytes + count:
             raise os_error(errno.ENOSPC)
         self._unchecked = 0
 
     def statistics(self) -> os.statvfs_result:
-        """Return what statvfs says of the disk."""
-        return os.statvfs(self._folder)
+        """Return what statvfs says of the disk; EIO when it is not to be had any more."""
+        try:
+            return os.statvfs(self._folder)
+        except OSError as exc:
+            # Whatever is wrong down there, it is not what the caller's own path met.
+            raise os_error(errno.EIO) from exc

@@ -132,8 +132,7 @@ class VersionsFolder(FolderNode):
             published = folder_appearance(look.uid, look.gid, snapshot.published_ns)
             entries[name] = self._bundles.folder(snapshot.reference, published)
         if versions:
-            newest = next(reversed(versions))
-            entries[b"latest"] = _latest(self.appearance, newest)
+            entries[b"latest"] = LatestLink(self.appearance, self._name, self._snapshots)
         return entries
 
 
@@ -166,16 +165,23 @@ class AddressFolder(FolderNode):
 
 
 class LatestLink(LinkNode):
-    """`snapshots/NAME/latest`."""
+    """`snapshots/NAME/latest`: leads to the newest version at the moment it is followed."""
 
-    __slots__ = ()
+    __slots__ = ("_name", "_snapshots")
     is_lasting = False
 
+    def __init__(self, folder: Appearance, name: bytes, snapshots: Snapshots) -> None:
+        self._name = name
+        self._snapshots = snapshots
+        mode = stat.S_IFLNK | 0o777
+        size = len(self.target())
+        super().__init__(Appearance(mode, size, folder.uid, folder.gid, folder.mtime_ns))
 
-def _latest(appearance: Appearance, target: bytes) -> LatestLink:
-    mode = stat.S_IFLNK | 0o777
-    look = Appearance(mode, len(target), appearance.uid, appearance.gid, appearance.mtime_ns)
-    return LatestLink(look, target)
+    def target(self) -> bytes:
+        versions = self._snapshots.by_name().get(self._name)
+        if not versions:
+            raise os_error(errno.ENOENT)
+        return next(reversed(versions))
 
 
 def _page(entries: dict[bytes, Node], after: bytes, limit: int) -> list[tuple[bytes, Node]]:

@@ -21,7 +21,7 @@ from libernet.fs.tree import Changes, NewInode
 _log = logging.getLogger(__name__)
 
 _LASTING_SECONDS = 86_400.0  # only this mount changes what it shows, so the kernel may keep it
-_CHANGING_SECONDS = 0.0
+_CHANGING_SECONDS = 1.0  # names of snapshots follow those of backups; nothing else changes
 
 _LIST_ENTRIES = 256  # about what a reply to one READDIRPLUS holds
 _REMEMBERED_NAMES = 8 * _LIST_ENTRIES
