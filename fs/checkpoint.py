@@ -120,11 +120,17 @@ class Checkpointer:
         try:
             async with self.writing:
                 await trio.to_thread.run_sync(self._write, batch, contents)
-        except (StoreError, OSError, sqlite3.Error) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it was, the generation must not be lost
             contents.failed()
             self._error = exc
             self._space.is_full = _is_full(exc)
-            _log.error("checkpoint %d failed, it will be tried again: %s", batch.generation, exc)
+            is_foreseen = isinstance(exc, StoreError | OSError | sqlite3.Error)
+            _log.error(
+                "checkpoint %d failed, it will be tried again: %s",
+                batch.generation,
+                exc,
+                exc_info=None if is_foreseen else exc,
+            )
         else:
             self._frozen = None
             self._overlay.committed()

@@ -1,5 +1,6 @@
 """Unsealed chunks: a bounded cache in front of wherever blocks come from."""
 
+import logging
 from collections import OrderedDict
 
 import trio
@@ -8,6 +9,8 @@ from libernet.blocks.errors import LibernetError
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import unseal
 from libernet.blocks.source import BlockSource
+
+_log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 48 * 1024 * 1024
 _INLINE_BYTES = 64 * 1024  # unsealing so little takes less than a hop to a thread
@@ -88,3 +91,5 @@ class ChunkCache:
                 await self._load(reference)
             except LibernetError:
                 continue  # the reader who really comes to it will be told
+            except Exception:  # noqa: BLE001 - the top of a daemon task
+                _log.exception("reading ahead failed")

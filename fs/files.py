@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from libernet.blocks.chunking import Chunker
-from libernet.blocks.errors import StoreFull
+from libernet.blocks.errors import LibernetError, StoreFull
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.content import ContentMap, Extent, LogPlace, Piece
@@ -253,7 +253,12 @@ class Files(SealOwner):
             if not is_current or content.map.covering(done.start, done.end) != done.extents:
                 continue
             if done.error is not None:
-                _log.error("sealing inode %d failed: %s", content.ino, done.error)
+                _log.error(
+                    "sealing inode %d failed: %s",
+                    content.ino,
+                    done.error,
+                    exc_info=None if isinstance(done.error, LibernetError) else done.error,
+                )
                 content.unsealed = True
                 self._space.is_full |= isinstance(done.error, StoreFull)
                 continue

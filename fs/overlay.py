@@ -19,16 +19,18 @@ class _Generation:
     State
       inodes   the newest value of each changed inode, None for a removed one
       entries  by folder: the inode behind each changed name, None for a removed one
+      parents  by inode: folders in which it was given a name, though it may have lost that again
       touched  inodes whose folders must be published again
       fresh    folders made in this generation: the journal knows nothing below them
     """
 
-    __slots__ = ("entries", "fresh", "inodes", "number", "touched")
+    __slots__ = ("entries", "fresh", "inodes", "number", "parents", "touched")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.inodes: dict[int, Inode | None] = {}
         self.entries: dict[int, dict[bytes, int | None]] = {}
+        self.parents: dict[int, set[int]] = {}
         self.touched: set[int] = set()
         self.fresh: set[int] = set()
 
@@ -122,13 +124,10 @@ class Overlay:
         return not self.children(parent, b"", 1)
 
     def parents(self, ino: int) -> set[int]:
-        """Return the folders in which *ino* has a name."""
-        found = set(self._reader.parents(ino))
-        for layer in reversed(self._layers):
-            for parent, names in layer.entries.items():
-                if ino in names.values():
-                    found.add(parent)
-        return found
+        """Return the folders in which *ino* has a name, or had one not long ago."""
+        return set(self._reader.parents(ino)).union(
+            *(layer.parents.get(ino, ()) for layer in self._layers)
+        )
 
     def put(self, inode: Inode, *, touch: bool = True) -> None:
         """Let *inode* be the value of its number from now on."""
@@ -156,6 +155,8 @@ class Overlay:
         """Let *name* in a folder lead to *ino*, or to nothing."""
         layer = self._layers[0]
         layer.entries.setdefault(parent, {})[name] = ino
+        if ino is not None:
+            layer.parents.setdefault(ino, set()).add(parent)
         layer.touched.add(parent)
 
     def freeze(self) -> Batch:

@@ -6,6 +6,7 @@ writing goes on meanwhile and the picture is consistent.
 
 import errno
 import logging
+import sqlite3
 import time
 from dataclasses import dataclass
 
@@ -86,8 +87,12 @@ class Publisher:
     async def run(self) -> None:
         """Publish what rests, until cancelled."""
         while True:
-            for ino in self._due(trio.current_time()):
-                await self._try(ino)
+            try:
+                for ino in self._due(trio.current_time()):
+                    await self._try(ino)
+            except Exception:  # noqa: BLE001 - the mount goes on without it
+                _log.exception("looking for backups to publish failed")
+                await trio.sleep(_RETRY_SECONDS)
             await trio.sleep(_LOOK_SECONDS)
 
     def unpublished(self) -> list[int]:
@@ -135,9 +140,10 @@ class Publisher:
     async def _try(self, ino: int) -> None:
         try:
             await self.publish(ino)
-        except (LibernetError, OSError) as exc:
+        except (LibernetError, OSError, sqlite3.Error) as exc:
             _log.error("publishing a backup (inode %d) failed: %s", ino, exc)
-            self._watched[ino].last = trio.current_time() + _RETRY_SECONDS
+            if ino in self._watched:
+                self._watched[ino].last = trio.current_time() + _RETRY_SECONDS
 
     def _write(self, ino: int) -> _Written:
         with self._log.lease(), self._journal.reader() as reader:
@@ -149,7 +155,7 @@ class Publisher:
         return _Written(reference, generation, list(documents.rows.values()))
 
     async def _record(self, ino: int, written: _Written) -> Snapshot:
-        now_ns = time.time_ns()
+        now_ns = self._tree.clock()
         name = next((n for n, inode in self._tree.backups() if inode.ino == ino), None)
         if name is None:
             raise os_error(errno.ENOENT)  # removed while it was being published

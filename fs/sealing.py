@@ -12,7 +12,6 @@ import trio
 from typing_extensions import Buffer
 
 from libernet.blocks.chunking import Chunker
-from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import Sealer
@@ -187,7 +186,7 @@ class SealingWorkers:
         for wanted in batch.ranges:
             try:
                 wanted.chunks.extend(self._chunks(wanted))
-            except (LibernetError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - its owner tells, and keeps the bytes
                 wanted.chunks.clear()
                 wanted.error = exc
 

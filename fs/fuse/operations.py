@@ -63,9 +63,9 @@ class _Listing:
         self.ino = ino
         self._names: OrderedDict[int, bytes] = OrderedDict()
 
-    def name_at(self, position: int) -> bytes:
-        """Return the name that was listed at a position; empty for the start."""
-        return self._names.get(position, b"")
+    def name_at(self, position: int) -> bytes | None:
+        """Return the name that was listed at a position, empty for the start, None if forgotten."""
+        return self._names.get(position) if position else b""
 
     def listed(self, position: int, name: bytes) -> None:
         """Remember which name was listed at a position."""
@@ -241,9 +241,10 @@ class FuseOperations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
         position = start_id
-        found = await self._namespace.children(
-            listing.ino, listing.name_at(start_id), _LIST_ENTRIES
-        )
+        after = listing.name_at(start_id)
+        if after is None:
+            after = await self._name_at(listing.ino, start_id)
+        found = await self._namespace.children(listing.ino, after, _LIST_ENTRIES)
         for name, what in found:
             position += 1
             entry = self._namespace.enter(listing.ino, name, what)
@@ -283,6 +284,13 @@ class FuseOperations(pyfuse3.Operations):
     @_answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         raise FUSEError(errno.ENOSYS)
+
+    async def _name_at(self, ino: int, position: int) -> bytes:
+        """Return the name at a position of a folder, counted from its start."""
+        after, left = b"", position
+        while left and (found := await self._namespace.children(ino, after, min(left, 4096))):
+            after, left = found[-1][0], left - len(found)
+        return after
 
     def _opened(self, file: OpenFile) -> pyfuse3.FileInfo:
         handle = self._new_handle()

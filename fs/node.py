@@ -1,0 +1,120 @@
+"""One node without its mount: the namespace over a state folder, and the tasks behind it."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from libernet.blocks.chunking import Chunker
+from libernet.blocks.sealing import Sealer
+from libernet.blocks.source import BlockSource
+from libernet.fs.backups import Backups
+from libernet.fs.bundle_view import Bundles
+from libernet.fs.checkpoint import Checkpointer
+from libernet.fs.chunks import ChunkCache
+from libernet.fs.files import Files
+from libernet.fs.namespace import MOUNT_INO, Namespace
+from libernet.fs.nodes import FolderNode, Node, folder_appearance
+from libernet.fs.overlay import Overlay
+from libernet.fs.pieces import PieceReader
+from libernet.fs.publisher import Publisher
+from libernet.fs.sealing import ChunkMaker, SealingWorkers
+from libernet.fs.settings import Settings
+from libernet.fs.snapshots import Snapshots
+from libernet.fs.space import Space
+from libernet.fs.storage import Storage
+from libernet.fs.tree import Tree
+from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
+
+
+class LocalNode:
+    """The parts of a node, put together around what it has open on its disk.
+
+    Tasks: running() holds them all. A view asks the namespace, commands ask the other parts.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        source: BlockSource,
+        settings: Settings,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        owner = (
+            os.getuid() if settings.uid is None else settings.uid,
+            os.getgid() if settings.gid is None else settings.gid,
+        )
+        chunker = Chunker(storage.secret)
+        pieces = PieceReader(storage.log, storage.store)
+        maker = ChunkMaker(Sealer(storage.secret), chunker, storage.store, pieces)
+        overlay = Overlay(storage.reader)
+        space = Space(storage.folder)
+        self._workers = SealingWorkers(maker, storage.log)
+        self._chunks = ChunkCache(source)
+        self.tree = Tree(overlay, owner=owner, clock=clock)
+        self.files = Files(
+            tree=self.tree,
+            overlay=overlay,
+            storage=storage,
+            chunker=chunker,
+            workers=self._workers,
+            chunks=self._chunks,
+            space=space,
+        )
+        self.checkpointer = Checkpointer(
+            overlay=overlay,
+            files=self.files,
+            workers=self._workers,
+            storage=storage,
+            space=space,
+            max_age_seconds=settings.checkpoint_seconds,
+        )
+        self.files.checkpoint = self.checkpointer.durable
+        self.snapshots = Snapshots(storage.reader, self.tree)
+        self.publisher = Publisher(
+            storage=storage,
+            checkpointer=self.checkpointer,
+            files=self.files,
+            workers=self._workers,
+            tree=self.tree,
+            maker=maker,
+            snapshots=self.snapshots,
+            quiet_seconds=settings.publish_after_seconds,
+        )
+        backups = Backups(
+            tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
+        )
+        root = _root(owner, self.snapshots, Bundles(self._chunks), clock())
+        self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the tasks while the body runs, then make everything durable and publish it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._workers.run)
+            nursery.start_soon(self.checkpointer.run)
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self._chunks.run)
+                serving.start_soon(self.publisher.run)
+                self.files.adopt_unsealed()
+                yield
+                serving.cancel_scope.cancel()
+            await self.checkpointer.durable()
+            await self.publisher.publish_all()
+            await self.checkpointer.durable()
+            nursery.cancel_scope.cancel()
+
+
+def _root(
+    owner: tuple[int, int], snapshots: Snapshots, bundles: Bundles, now_ns: int
+) -> FolderNode:
+    """Return the folder that is mounted; `backups/` is added by the namespace."""
+    look = folder_appearance(*owner, now_ns)
+    entries: dict[bytes, Node] = {
+        b"snapshots": SnapshotsFolder(look, snapshots, bundles),
+        b"sha256": AddressFolder(look, bundles, ("sha256",)),
+    }
+    return FixedFolder(look, entries)

@@ -1,0 +1,88 @@
+"""Measure Libernet beside a plain folder and gocryptfs, in one run, interleaved.
+
+A large random file and a tree of files are copied in with `cp -a` until they are durable, and
+read back cold; each time into a new file system. Medians, ratios and whether the marks are met
+go to stdout, all samples and facts about the machine to a JSON file.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.commands import BenchError
+from benchmarks.corpus import FULL, QUICK, Corpus
+from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
+from benchmarks.report import judged, judgement, medians_of, table
+from benchmarks.rounds import Rounds
+from benchmarks.systems import Gocryptfs, Libernet, PlainFolder
+
+WORKLOADS = ("file", "tree", "start")
+
+BUSY_LOAD_PER_CORE = 0.3
+"""Load average from which other programs are likely to show in the figures."""
+
+
+def main() -> int:
+    """Run the benchmark as the command line says; return the exit code."""
+    options = _options()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        _bench(options)
+    except BenchError as error:
+        print(f"scripts/bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--rounds", type=_count, metavar="N", help="default: 3, or 1 with --quick")
+    parser.add_argument(
+        "--only", action="append", choices=WORKLOADS, help="measure only this; may be repeated"
+    )
+    parser.add_argument("--alone", action="store_true", help="measure nothing but Libernet")
+    parser.add_argument(
+        "--quick", action="store_true", help="little of everything, to see that it works"
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="work in a new folder inside DIR, on a disk"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="default: build/bench/TIME.json in the project"
+    )
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _bench(options: argparse.Namespace) -> None:
+    workloads = options.only or WORKLOADS
+    copied = [workload for workload in WORKLOADS[:2] if workload in workloads]
+    systems = [Libernet] if options.alone else [PlainFolder, Gocryptfs, Libernet]
+    with work_folder(options.work) as work:
+        machine = facts(work)
+        drop_caches(work)  # now rather than after minutes, if it must not
+        (work / "corpus").mkdir()
+        corpus = Corpus.prepare(work / "corpus", QUICK if options.quick else FULL)
+        rounds = Rounds(corpus, work, systems)
+        rounds.copy(options.rounds or (1 if options.quick else 3), copied)
+        if "start" in workloads:
+            rounds.start(2 if options.quick else 5)
+        medians = medians_of(rounds.samples)
+    marks = [] if options.quick else judged(medians)
+    print(f"file: {corpus.file_bytes:,} bytes; ", end="")
+    print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
+    titles = {PlainFolder.name: str(machine["file_system"])}
+    print(table(medians, [system.name for system in systems], titles))
+    print(judgement(marks))

@@ -1,0 +1,128 @@
+"""What the samples say: medians, ratios, and whether the marks are met."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.rounds import Samples
+
+MEBIBYTE = 1024 * 1024
+
+Medians = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: the figure it shows, and what it is called."""
+
+    figure: str
+    label: str
+    unit: str = "s"
+
+
+ROWS = (
+    Row("file.written", "file: written, durable"),
+    Row("file.copied", "  of that: cp -a"),
+    Row("file.rest", "  of that: until durable"),
+    Row("file.read", "file: read, cold"),
+    Row("file.memory_writing", "file: memory, writing", "MiB"),
+    Row("file.memory_reading", "file: memory, reading", "MiB"),
+    Row("file.kept", "file: disk / bytes copied", "x"),
+    Row("tree.written", "tree: written, durable"),
+    Row("tree.copied", "  of that: cp -a"),
+    Row("tree.rest", "  of that: until durable"),
+    Row("tree.read", "tree: read, cold"),
+    Row("tree.listed", "tree: find -ls, cold"),
+    Row("tree.memory_writing", "tree: memory, writing", "MiB"),
+    Row("tree.memory_reading", "tree: memory, reading", "MiB"),
+    Row("tree.kept", "tree: disk / bytes copied", "x"),
+    Row("start.warm", "start to mounted"),
+    Row("start.cold", "start to mounted, cold"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a figure of Libernet must not exceed: times gocryptfs's, or a plain number of seconds."""
+
+    figure: str
+    label: str
+    limit: float
+    against: str = ""
+
+    def value(self, medians: Medians) -> float | None:
+        """Return what is compared with the limit, None when it was not measured."""
+        figures = medians.get(self.figure, {})
+        value = figures.get("libernet")
+        return value if not self.against else ratio(value, figures.get(self.against))
+
+
+MARKS = (
+    Mark("file.written", "file written", 2.0, "gocryptfs"),
+    Mark("file.read", "file read", 2.0, "gocryptfs"),
+    Mark("tree.written", "tree written", 2.0, "gocryptfs"),
+    Mark("start.warm", "start to mounted", 0.7),
+)
+
+
+def medians_of(samples: Samples) -> Medians:
+    """Return the median of every list of samples."""
+    return {
+        figure: {system: median(values) for system, values in by_system.items()}
+        for figure, by_system in samples.items()
+    }
+
+
+def ratio(value: float | None, other: float | None) -> float | None:
+    """Return *value* by *other*, None when there is nothing to compare."""
+    return value / other if value is not None and other else None
+
+
+def table(medians: Medians, systems: Sequence[str], titles: Mapping[str, str]) -> str:
+    """Return the medians of all *systems*, and Libernet's ratios to the others, as lines of text.
+
+    *titles* has what a system is called, where that is not its name.
+    """
+    others = [name for name in systems if name != "libernet"]
+    columns = [*systems, *(f"x {titles.get(name, name)}" for name in others)]
+    lines = ["".join([" " * 28, *(f"{titles.get(name, name):>13}" for name in columns)])]
+    for row in ROWS:
+        if figures := medians.get(row.figure):
+            cells = [_cell(figures.get(name), row.unit) for name in systems]
+            ours = figures.get("libernet")
+            cells += [_cell(ratio(ours, figures.get(name)), "") for name in others]
+            lines.append("".join([f"{row.label:<28}", *(f"{cell:>13}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def judged(medians: Medians) -> list[dict[str, object]]:
+    """Return every mark that was measured, with its value and whether it is met."""
+    return [
+        {
+            "mark": mark.label,
+            "against": mark.against,
+            "limit": mark.limit,
+            "value": value,
+            "met": value <= mark.limit,
+        }
+        for mark in MARKS
+        if (value := mark.value(medians)) is not None
+    ]
+
+
+def judgement(marks: Sequence[Mapping[str, object]]) -> str:
+    """Return one line of text for each of the *marks*."""
+    return "\n".join(
+        f"{'met' if mark['met'] else 'MISSED':<8}{mark['mark']}: {mark['value']:.2f} "
+        + (f"times {mark['against']}, " if mark["against"] else "s, ")
+        + f"at most {mark['limit']:g}"
+        for mark in marks
+    )
+
+
+def _cell(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    if unit == "MiB":
+        return f"{value / MEBIBYTE:.0f} MiB"
+    return f"{value:.2f} {unit}".strip()
