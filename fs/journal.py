@@ -113,9 +113,10 @@ class JournalReader:
         )
         return [row[0] for row in rows]
 
-    def parents(self, ino: int) -> list[int]:
-        rows = self._connection.execute("SELECT parent FROM entry WHERE ino = ?", (ino,))
-        return [row[0] for row in rows]
+    def names(self, ino: int) -> list[tuple[int, bytes]]:
+        """Return each name of an inode with the folder that it stands in."""
+        rows = self._connection.execute("SELECT parent, name FROM entry WHERE ino = ?", (ino,))
+        return list(rows)
 
     def extents(self, ino: int) -> list[Extent]:
         rows = self._connection.execute(

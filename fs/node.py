@@ -115,6 +115,6 @@ def _root(
     look = folder_appearance(*owner, now_ns)
     entries: dict[bytes, Node] = {
         b"snapshots": SnapshotsFolder(look, snapshots, bundles),
-        b"sha256": AddressFolder(look, bundles, ("sha256",)),
+        b"sha256": AddressFolder(look, bundles),
     }
     return FixedFolder(look, entries)

@@ -4,6 +4,8 @@ Changes go into the *current* generation, in memory. A checkpoint freezes it and
 until its commit is through, look-ups see current, then frozen, then the journal.
 """
 
+import errno
+
 from libernet.fs.inode import FIRST_INO, Inode
 from libernet.fs.journal import Batch, JournalReader
 
@@ -19,18 +21,18 @@ class _Generation:
     State
       inodes   the newest value of each changed inode, None for a removed one
       entries  by folder: the inode behind each changed name, None for a removed one
-      parents  by inode: folders in which it was given a name, though it may have lost that again
+      names    by inode: each (folder, name) it was given, though it may have lost that again
       touched  inodes whose folders must be published again
       fresh    folders made in this generation: the journal knows nothing below them
     """
 
-    __slots__ = ("entries", "fresh", "inodes", "number", "parents", "touched")
+    __slots__ = ("entries", "fresh", "inodes", "names", "number", "touched")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.inodes: dict[int, Inode | None] = {}
         self.entries: dict[int, dict[bytes, int | None]] = {}
-        self.parents: dict[int, set[int]] = {}
+        self.names: dict[int, list[tuple[int, bytes]]] = {}
         self.touched: set[int] = set()
         self.fresh: set[int] = set()
 
@@ -85,7 +87,7 @@ class Overlay:
         """Return the inode; FileNotFoundError if there is none."""
         inode = self.find(ino)
         if inode is None:
-            raise FileNotFoundError(ino)
+            raise FileNotFoundError(errno.ENOENT, f"there is no inode {ino}")
         return inode
 
     def child(self, parent: int, name: bytes) -> int | None:
@@ -124,10 +126,11 @@ class Overlay:
         return not self.children(parent, b"", 1)
 
     def parents(self, ino: int) -> set[int]:
-        """Return the folders in which *ino* has a name, or had one not long ago."""
-        return set(self._reader.parents(ino)).union(
-            *(layer.parents.get(ino, ()) for layer in self._layers)
+        """Return the folders in which *ino* has a name."""
+        names = set(self._reader.names(ino)).union(
+            *(layer.names.get(ino, ()) for layer in self._layers)
         )
+        return {parent for parent, name in names if self.child(parent, name) == ino}
 
     def put(self, inode: Inode, *, touch: bool = True) -> None:
         """Let *inode* be the value of its number from now on."""
@@ -156,7 +159,7 @@ class Overlay:
         layer = self._layers[0]
         layer.entries.setdefault(parent, {})[name] = ino
         if ino is not None:
-            layer.parents.setdefault(ino, set()).add(parent)
+            layer.names.setdefault(ino, []).append((parent, name))
         layer.touched.add(parent)
 
     def freeze(self) -> Batch:

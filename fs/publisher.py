@@ -7,7 +7,6 @@ writing goes on meanwhile and the picture is consistent.
 import errno
 import logging
 import sqlite3
-import time
 from dataclasses import dataclass
 
 import trio

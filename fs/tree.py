@@ -24,6 +24,7 @@ MAX_LINK_BYTES = 4095
 """Longest text of a symbolic link, PATH_MAX without its end mark."""
 
 _MAX_LINKS = 65_000  # ext4's limit, which programs know
+_MAX_TIME_NS = 2**63 - 1  # in the year 2262: what the journal and documents can hold
 
 
 def os_error(code: int) -> OSError:
@@ -188,8 +189,8 @@ class Tree:
             mode=mode,
             uid=inode.uid if changes.uid is None else changes.uid,
             gid=inode.gid if changes.gid is None else changes.gid,
-            atime_ns=inode.atime_ns if changes.atime_ns is None else changes.atime_ns,
-            mtime_ns=inode.mtime_ns if changes.mtime_ns is None else changes.mtime_ns,
+            atime_ns=inode.atime_ns if changes.atime_ns is None else _kept_ns(changes.atime_ns),
+            mtime_ns=inode.mtime_ns if changes.mtime_ns is None else _kept_ns(changes.mtime_ns),
             ctime_ns=self.clock(),
         )
         self._overlay.put(changed)
@@ -322,3 +323,8 @@ class Tree:
         """Return the first-level folder that *folder* is or stands in."""
         *_, backup = [ino for ino in self._ancestors(folder) if ino != ROOT_INO] or [ROOT_INO]
         return backup
+
+
+def _kept_ns(time_ns: int) -> int:
+    """Return the time nearest to one that somebody set, as other file systems do at their ends."""
+    return max(-_MAX_TIME_NS - 1, min(time_ns, _MAX_TIME_NS))
