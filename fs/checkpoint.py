@@ -82,13 +82,22 @@ class Checkpointer:
         """Return when everything that was done before is durable; OSError when that failed."""
         if not self.is_dirty:
             return
-        target = self._overlay.generation
+        target = self._newest_dirty()
         self._wanted = max(self._wanted, target)
         self._wake.set()
         while self._committed < target:
             await self._tried.wait()
             if self._error is not None and self._committed < target:
                 raise _as_os_error(self._error) from self._error
+
+    async def durable_at_last(self) -> None:
+        """Return when everything is durable, however long there is no room for it on the disk."""
+        while True:
+            try:
+                return await self.durable()
+            except OSError as exc:
+                if exc.errno != errno.ENOSPC:
+                    raise
 
     async def run(self) -> None:
         """Commit what is wanted at once, and everything else before it is too old."""
@@ -109,6 +118,12 @@ class Checkpointer:
                 await self._checkpoint()
                 if self._error is not None:
                     await trio.sleep(_RETRY_SECONDS)
+
+    def _newest_dirty(self) -> int:
+        """Return the generation with the newest change; the current one may be empty."""
+        if self._frozen is None or self._overlay.is_current_dirty or self._files.is_dirty:
+            return self._overlay.generation
+        return self._frozen[0].generation
 
     async def _checkpoint(self) -> None:
         """Commit the generation that is frozen, or freeze and commit the current one."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from functools import partial
 
 import trio
 
@@ -13,8 +14,18 @@ from libernet.blocks.source import BlockSource
 _log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 48 * 1024 * 1024
-_INLINE_BYTES = 64 * 1024  # unsealing so little takes less than a hop to a thread
 _AHEAD_TASKS = 4
+_AHEAD_CHUNKS = 32  # what may wait to be loaded ahead
+
+
+class _Loading:
+    """A chunk on its way: what wakes those who wait for it, and why it did not come."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.error: LibernetError | None = None
 
 
 class ChunkCache:
@@ -23,18 +34,20 @@ class ChunkCache:
     State
       _chunks   by reference (suite, id and key), the least recently used first
       _bytes    their lengths together, at most _CACHE_BYTES after each call
-      _loading  those on their way, with what wakes the others who want them
+      _loading  those on their way
+      _ahead    those that wait to be loaded ahead
     Tasks
-      run() holds the tasks that read ahead, at most _AHEAD_TASKS at one time. An error is never
-      kept: whoever asks next tries again.
+      run() holds the tasks that read ahead, at most _AHEAD_TASKS at one time. An error goes to
+      all who waited for the chunk and is not kept: whoever asks next tries again.
     """
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
         self._chunks: OrderedDict[Reference, bytes] = OrderedDict()
         self._bytes = 0
-        self._loading: dict[Reference, trio.Event] = {}
-        self._send, self._receive = trio.open_memory_channel[Reference](2 * _AHEAD_TASKS)
+        self._loading: dict[Reference, _Loading] = {}
+        self._ahead: set[Reference] = set()
+        self._send, self._receive = trio.open_memory_channel[Reference](_AHEAD_CHUNKS)
 
     async def run(self) -> None:
         """Read ahead until cancelled."""
@@ -44,11 +57,13 @@ class ChunkCache:
 
     def prefetch(self, reference: Reference) -> None:
         """Start to load a chunk; nothing happens when enough is on its way."""
-        if reference not in self._chunks and reference not in self._loading:
-            try:
-                self._send.send_nowait(reference)
-            except trio.WouldBlock:
-                return
+        if self._is_known(reference) or reference in self._ahead:
+            return
+        try:
+            self._send.send_nowait(reference)
+        except trio.WouldBlock:
+            return
+        self._ahead.add(reference)
 
     async def get(self, reference: Reference) -> bytes:
         """Return the chunk; BlockNotFound or BlockCorrupt when it cannot be had."""
@@ -60,21 +75,25 @@ class ChunkCache:
             loading = self._loading.get(reference)
             if loading is None:
                 return await self._load(reference)
-            await loading.wait()
+            await loading.done.wait()
+            if loading.error is not None:
+                raise loading.error
+
+    def _is_known(self, reference: Reference) -> bool:
+        return reference in self._chunks or reference in self._loading
 
     async def _load(self, reference: Reference) -> bytes:
-        done = self._loading[reference] = trio.Event()
+        loading = self._loading[reference] = _Loading()
         try:
-            block = await self._source.get(reference.id)
-            if len(block) <= _INLINE_BYTES:
-                chunk = unseal(reference, block)
-            else:
-                chunk = await trio.to_thread.run_sync(unseal, reference, block)
+            chunk = await self._source.get(reference.id, partial(unseal, reference))
             self._keep(reference, chunk)
             return chunk
+        except LibernetError as exc:
+            loading.error = exc
+            raise
         finally:
             del self._loading[reference]
-            done.set()
+            loading.done.set()
 
     def _keep(self, reference: Reference, chunk: bytes) -> None:
         self._chunks[reference] = chunk
@@ -85,7 +104,8 @@ class ChunkCache:
 
     async def _read_ahead(self) -> None:
         async for reference in self._receive.clone():
-            if reference in self._chunks or reference in self._loading:
+            self._ahead.discard(reference)
+            if self._is_known(reference):
                 continue
             try:
                 await self._load(reference)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from libernet.blocks.chunking import Chunker
-from libernet.blocks.errors import LibernetError, StoreFull
+from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.content import ContentMap, Extent, LogPlace, Piece
@@ -249,8 +249,7 @@ class Files(SealOwner):
         for done in ranges:
             content = done.owner
             assert isinstance(content, OpenContent)
-            is_current = self._contents.get(content.ino) is content
-            if not is_current or content.map.covering(done.start, done.end) != done.extents:
+            if not self._still_shows(content, done):
                 continue
             if done.error is not None:
                 _log.error(
@@ -260,7 +259,6 @@ class Files(SealOwner):
                     exc_info=None if isinstance(done.error, LibernetError) else done.error,
                 )
                 content.unsealed = True
-                self._space.is_full |= isinstance(done.error, StoreFull)
                 continue
             before = content.map.memory_bytes
             content.map.replace(done.start, done.end, done.sealed_extents())
@@ -317,15 +315,24 @@ class Files(SealOwner):
         if not (content.handles or content.unsealed or content.frozen or content.map.touched):
             self._contents.pop(content.ino, None)
 
+    def _still_shows(self, content: OpenContent, done: RangeToSeal) -> bool:
+        """Return whether the file has the range that was sealed, with the bytes that were."""
+        return (
+            self._contents.get(content.ino) is content
+            # A hole at the end may have become shorter without a change to the extents.
+            and done.end <= self._tree.inode(content.ino).size
+            and content.map.covering(done.start, done.end) == done.extents
+        )
+
     def _cut_stream(self, content: OpenContent, extent: Extent) -> None:
         """Send the complete chunks of a long run of writes to the workers."""
         piece = extent.piece
         assert isinstance(piece.buffer, bytearray)
-        cuts = self._chunker.cuts(piece.buffer, final=False)
-        if extent.skip or not cuts:
+        written = memoryview(piece.buffer)[extent.skip :]
+        cuts = self._chunker.cuts(written, final=False)
+        if not cuts:
             return
         piece.growing = False
-        written = memoryview(piece.buffer)
         parts = []
         for begin, end in zip([0, *cuts], [*cuts, len(written)], strict=True):
             # The last part goes on growing, in a buffer of its own.

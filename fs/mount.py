@@ -47,17 +47,20 @@ class MountedNode:
 
     async def run(self, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         """Mount, call *ready*, serve until the unmount, call *ending*, make everything durable."""
-        async with self._node.running(), trio.open_nursery() as serving:
-            await serving.start(self._control.run)
-            self._session.mount()
-            try:
-                serving.start_soon(stop_on_signals, self._session, _STOP_SIGNALS)
-                ready()
-                await self._session.serve()
-            finally:
-                ending()
-                self._session.close()
-            serving.cancel_scope.cancel()
+        async with trio.open_nursery() as listening:
+            # To the very end: a signal must not kill a process that is making things durable.
+            await listening.start(stop_on_signals, self._session, _STOP_SIGNALS)
+            async with self._node.running(), trio.open_nursery() as serving:
+                await serving.start(self._control.run)
+                self._session.mount()
+                try:
+                    ready()
+                    await self._session.serve()
+                finally:
+                    ending()
+                    self._session.close()
+                serving.cancel_scope.cancel()
+            listening.cancel_scope.cancel()
 
 
 def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[], None]) -> int:
@@ -70,6 +73,9 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
     tune()
     with opened(places.data) as storage:
         node = MountedNode(settings, places, storage)
+        for number in _STOP_SIGNALS:
+            # What counts from run()'s end to that of the process: let the storage be closed.
+            signal.signal(number, signal.SIG_IGN)
         trio.run(node.run, ready, lambda: lock.mark(Phase.ENDING))
     _log.info("Libernet %s ended, everything is durable", __version__)
     return 0

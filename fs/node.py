@@ -102,9 +102,9 @@ class LocalNode:
                 self.files.adopt_unsealed()
                 yield
                 serving.cancel_scope.cancel()
-            await self.checkpointer.durable()
+            await self.checkpointer.durable_at_last()
             await self.publisher.publish_all()
-            await self.checkpointer.durable()
+            await self.checkpointer.durable_at_last()
             nursery.cancel_scope.cancel()
 
 

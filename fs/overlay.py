@@ -66,6 +66,11 @@ class Overlay:
         """Whether anything is not committed yet."""
         return any(self._layers)
 
+    @property
+    def is_current_dirty(self) -> bool:
+        """Whether the current generation has anything in it."""
+        return bool(self._layers[0])
+
     def new_ino(self) -> int:
         """Return an inode number that was never used."""
         self._next_ino += 1

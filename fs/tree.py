@@ -78,6 +78,8 @@ class Tree:
 
     def lookup(self, parent: int, name: bytes) -> Inode:
         """Return what *name* in a folder leads to; FileNotFoundError if nothing."""
+        if len(name) > MAX_NAME_BYTES:
+            raise os_error(errno.ENAMETOOLONG)
         ino = self._overlay.child(parent, name)
         if ino is None:
             raise os_error(errno.ENOENT)
@@ -113,10 +115,10 @@ class Tree:
         """Give an inode one more name, in the same backup."""
         self._folder_for(parent, name)
         inode = self._overlay.inode(ino)
-        if inode.is_folder or parent == ROOT_INO:
-            raise os_error(errno.EPERM)
         if self._overlay.child(parent, name) is not None:
             raise os_error(errno.EEXIST)
+        if inode.is_folder or parent == ROOT_INO:
+            raise os_error(errno.EPERM)
         if inode.nlink == 0:
             raise os_error(errno.ENOENT)
         if inode.nlink >= _MAX_LINKS:
@@ -154,7 +156,7 @@ class Tree:
         self, old: tuple[int, bytes], new: tuple[int, bytes], flags: int = 0
     ) -> Inode | None:
         """Move what the name *old* (folder, name) leads to; return what lost its name to it."""
-        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+        if flags not in {0, RENAME_NOREPLACE, RENAME_EXCHANGE}:
             raise os_error(errno.EINVAL)
         moved = self.lookup(*old)
         self._folder_for(*new)

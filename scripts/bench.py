@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
 from benchmarks.report import judged, judgement, medians_of, table
-from benchmarks.rounds import Rounds
-from benchmarks.systems import Gocryptfs, Libernet, PlainFolder
+from benchmarks.rounds import Rounds, Samples
+from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
 WORKLOADS = ("file", "tree", "start")
 
@@ -60,29 +61,70 @@ def _options() -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return int(text)
 
 
 def _bench(options: argparse.Namespace) -> None:
-    workloads = options.only or WORKLOADS
-    copied = [workload for workload in WORKLOADS[:2] if workload in workloads]
     systems = [Libernet] if options.alone else [PlainFolder, Gocryptfs, Libernet]
     with work_folder(options.work) as work:
         machine = facts(work)
-        drop_caches(work)  # now rather than after minutes, if it must not
-        (work / "corpus").mkdir()
-        corpus = Corpus.prepare(work / "corpus", QUICK if options.quick else FULL)
-        rounds = Rounds(corpus, work, systems)
-        rounds.copy(options.rounds or (1 if options.quick else 3), copied)
-        if "start" in workloads:
-            rounds.start(2 if options.quick else 5)
-        medians = medians_of(rounds.samples)
+        corpus, samples = _measure(options, work, systems)
+    medians = medians_of(samples)
+    # Little of everything says nothing about the marks.
     marks = [] if options.quick else judged(medians)
-    print(f"file: {corpus.file_bytes:,} bytes; ", end="")
-    print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
     titles = {PlainFolder.name: str(machine["file_system"])}
-    print(table(medians, [system.name for system in systems], titles))
-    print(judgement(marks))
+    print(f"file: {corpus.file_bytes:,} bytes")
+    print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
+    print(table(medians, [system.name for system in systems], titles), end="\n\n")
+    if marks:
+        print(judgement(marks), end="\n\n")
+    _say_if_busy(machine)
+    _keep(
+        options.json,
+        {
+            "machine": machine,
+            "quick": options.quick,
+            "file_bytes": corpus.file_bytes,
+            "tree_files": corpus.tree_files,
+            "tree_bytes": corpus.tree_bytes,
+            "medians": medians,
+            "samples": samples,
+            "marks": marks,
+        },
+    )
+
+
+def _measure(
+    options: argparse.Namespace, work: Path, systems: Sequence[type[System]]
+) -> tuple[Corpus, Samples]:
+    drop_caches(work)  # says now, and not after minutes, that it must not
+    workloads = options.only or WORKLOADS
+    corpus = Corpus.prepare(work / "corpus", QUICK if options.quick else FULL)
+    rounds = Rounds(corpus, work, systems)
+    rounds.copy(
+        options.rounds or (1 if options.quick else 3),
+        [workload for workload in ("file", "tree") if workload in workloads],
+    )
+    if "start" in workloads:
+        rounds.start(2 if options.quick else 5)
+    return corpus, rounds.samples
+
+
+def _say_if_busy(machine: Mapping[str, object]) -> None:
+    load = float(str(machine["load_average_at_start"]))
+    if load > BUSY_LOAD_PER_CORE * int(str(machine["cores"])):
+        print(f"The machine was busy at the start (load {load:.1f}): the figures are disturbed.")
+
+
+def _keep(chosen: Path | None, findings: Mapping[str, object]) -> None:
+    name = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%SZ.json")
+    file = chosen or PROJECT / "build" / "bench" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(findings, indent=2) + "\n")
+    print(f"All samples are in {file}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,13 +26,14 @@ _READ_AHEAD_KIB = 1024
 class FuseSession:
     """A mount of a namespace.
 
-    State: _is_mounted, from the mount call until close().
+    State: _is_mounted, from the mount call until close(); _is_stopped, from stop() on.
     """
 
     def __init__(self, namespace: Namespace, settings: Settings) -> None:
         self._operations = FuseOperations(namespace)
         self._settings = settings
         self._is_mounted = False
+        self._is_stopped = False
 
     def mount(self) -> None:
         """Mount; requests wait until serve() runs. LibernetError when that cannot be."""
@@ -50,6 +51,8 @@ class FuseSession:
 
     async def serve(self) -> None:
         """Answer requests until the mount is unmounted or stop() is called."""
+        if self._is_stopped:
+            return
         try:
             await pyfuse3.main(max_tasks=_MAX_TASKS)
         except* OSError as group:
@@ -59,9 +62,10 @@ class FuseSession:
                 raise others from None
 
     def stop(self) -> None:
-        """Let serve() return."""
-        if self._is_mounted:
+        """Let serve() return, or not begin."""
+        if self._is_mounted and not self._is_stopped:
             pyfuse3.terminate()
+        self._is_stopped = True
 
     def close(self) -> None:
         """Unmount, if nobody did it yet."""
@@ -99,9 +103,15 @@ def _read_ahead_more(mountpoint: Path) -> None:
         _log.debug("the kernel's read-ahead stays as it is: %s", exc)
 
 
-async def stop_on_signals(session: FuseSession, signals: tuple[int, ...]) -> None:
-    """Stop the session when one of *signals* comes."""
+async def stop_on_signals(
+    session: FuseSession,
+    signals: tuple[int, ...],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Stop the session when one of *signals* comes; later ones are only noted."""
     with trio.open_signal_receiver(*signals) as received:
+        task_status.started()
         async for number in received:
-            _log.info("signal %d: unmounting", number)
+            _log.info("signal %d: ending", number)
             session.stop()

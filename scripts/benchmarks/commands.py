@@ -71,14 +71,17 @@ def _group(
 
     Ctrl-C reaches this process alone, so that the group ends here and nowhere else.
     """
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=complaints,
-        env=environment,
-        start_new_session=True,
-    )
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BenchError(f"{error.strerror}: {_spelled(command)}") from error
     try:
         yield process
     except BaseException:

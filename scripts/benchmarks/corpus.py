@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ MEBIBYTE = 1024 * 1024
 
 PLACES = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "/usr/share", "/usr/lib")
 """Where the tree is taken from, in this order, until it is large enough."""
+
+MAX_FILE_BYTES = 4 * MEBIBYTE
+"""Larger files stay out of the tree: they would outweigh the small ones that it is there for."""
 
 READ_ALL = 'set -o pipefail; find "$1" -type f -print0 | xargs -0 cat >/dev/null'
 """Shell command that reads every file under its first argument. tar would not read when it sees
@@ -46,10 +50,11 @@ class Corpus:
 
     @classmethod
     def prepare(cls, folder: Path, size: Size) -> "Corpus":
-        """Write the corpus of at least *size* into the empty *folder*.
+        """Write the corpus of at least *size* into the new *folder*.
 
         Raises BenchError when this machine has not enough files to take.
         """
+        folder.mkdir()
         file, tree = folder / "random", folder / "tree"
         _write_random(file, size.file_bytes)
         files, length = _take(tree, size)
@@ -98,5 +103,10 @@ def _candidates(tree: Path) -> Iterator[tuple[Path, Path]]:
             folders[:] = sorted(name for name in folders if name != "site-packages")
             for name in sorted(names):
                 source = Path(folder, name)
-                if source.is_symlink() or source.is_file():
+                if source.is_symlink() or _is_taken(source):
                     yield source, tree / str(number) / source.relative_to(place)
+
+
+def _is_taken(source: Path) -> bool:
+    status = source.stat()
+    return stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE_BYTES

@@ -20,7 +20,7 @@ NO_DISKS = frozenset({"tmpfs", "ramfs", "overlay", "fuse", "nfs", "nfs4", "9p"})
 """File systems, as findmnt(8) names them, on which the figures would say nothing about a disk."""
 
 MIN_FREE_BYTES = 2_000_000_000
-"""Room for the corpus, one copy of it and what a store needs beside; a full run peaks at half."""
+"""Room for the corpus, two copies of the tree, and what stores need beside."""
 
 DROP_CACHES = "echo 3 >/proc/sys/vm/drop_caches"
 
@@ -96,16 +96,19 @@ def facts(folder: Path) -> dict[str, object]:
 
 def file_system(folder: Path) -> str:
     """Return the name of the type of *folder*'s file system, such as ext4."""
-    return output("findmnt", "-no", "FSTYPE", "-T", folder)
+    # Mounts over one another are all listed, the one that is seen last.
+    return output("findmnt", "-no", "FSTYPE", "-T", folder).rpartition("\n")[2]
 
 
 def _on_disk(chosen: Path | None) -> Path:
-    """Return *chosen*, or the first usual place for large temporary files that is on a disk."""
-    for candidate in [chosen] if chosen else [Path("/var/tmp"), Path(tempfile.gettempdir())]:
-        reason = _unfit(candidate)
+    """Return *chosen*, or the first usual place for large temporary files, if it is on a disk."""
+    candidates = [chosen] if chosen else [Path("/var/tmp"), Path(tempfile.gettempdir())]
+    unfit = {candidate: _unfit(candidate) for candidate in candidates}
+    for candidate, reason in unfit.items():
         if not reason:
             return candidate
-    raise BenchError(f"{candidate} {reason}: choose a folder on a disk with --work")
+    reasons = "; ".join(f"{candidate} {reason}" for candidate, reason in unfit.items())
+    raise BenchError(f"{reasons}: choose a folder on a disk with --work")
 
 
 def _unfit(folder: Path) -> str:

@@ -43,7 +43,7 @@ ROWS = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a figure of Libernet must not exceed: times gocryptfs's, or a plain number of seconds."""
+    """What a figure of Libernet must not exceed: a multiple of another's, or seconds."""
 
     figure: str
     label: str

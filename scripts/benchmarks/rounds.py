@@ -115,7 +115,8 @@ class _Copy:
         self._figure("copied", copied)
         self._figure("rest", rest)
         self._figure("written", copied + rest)
-        self._figure("memory_writing", memory.peak_bytes)
+        if memory.peak_bytes:
+            self._figure("memory_writing", memory.peak_bytes)
         self._figure("kept", _disk_bytes(system.state) / self._corpus.source_bytes(self._source))
 
     def _compare(self) -> None:
@@ -133,7 +134,7 @@ class _Copy:
         with PeakMemory(self._system.processes()) as memory:
             self._figure(figure, run(*command))
         self._system.unmount()
-        if figure == "read":
+        if figure == "read" and memory.peak_bytes:
             self._figure("memory_reading", memory.peak_bytes)
 
     def _figure(self, name: str, value: float) -> None:
