@@ -13,7 +13,8 @@ import sqlite3
 
 import trio
 
-from libernet.blocks.errors import StoreError, StoreFull
+from libernet.blocks.errors import LibernetError, StoreError, StoreFull
+from libernet.blocks.store_files import store_error
 from libernet.fs.files import Files, FrozenContents
 from libernet.fs.journal import Batch
 from libernet.fs.overlay import Overlay
@@ -25,6 +26,7 @@ from libernet.fs.tree import os_error
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_LAST_TRIES = 60
 _POLL_SECONDS = 0.5
 
 
@@ -71,7 +73,7 @@ class Checkpointer:
     @property
     def is_dirty(self) -> bool:
         """Whether anything is not durable yet."""
-        return self._overlay.is_dirty or self._files.is_dirty
+        return self._frozen is not None or self._overlay.is_dirty or self._files.is_dirty
 
     @property
     def generation(self) -> int:
@@ -91,12 +93,18 @@ class Checkpointer:
                 raise _as_os_error(self._error) from self._error
 
     async def durable_at_last(self) -> None:
-        """Return when everything is durable, however long there is no room for it on the disk."""
+        """Return when everything is durable: nobody else will do it.
+
+        Waits for room on the disk however long it takes; any other error is raised when it stays
+        for _LAST_TRIES tries.
+        """
+        tries = 0
         while True:
             try:
                 return await self.durable()
             except OSError as exc:
-                if exc.errno != errno.ENOSPC:
+                tries += exc.errno != errno.ENOSPC
+                if tries >= _LAST_TRIES:
                     raise
 
     async def run(self) -> None:
@@ -136,7 +144,6 @@ class Checkpointer:
             async with self.writing:
                 await trio.to_thread.run_sync(self._write, batch, contents)
         except Exception as exc:  # noqa: BLE001 - whatever it was, the generation must not be lost
-            contents.failed()
             self._error = exc
             self._space.is_full = _is_full(exc)
             is_foreseen = isinstance(exc, StoreError | OSError | sqlite3.Error)
@@ -160,14 +167,16 @@ class Checkpointer:
         contents.log(self._log)
         self._store.flush()
         self._journal.apply(batch)
-        self._log.reclaim(self._journal.needed_segments())
+        try:
+            self._log.reclaim(self._journal.needed_segments())
+        except (LibernetError, OSError, sqlite3.Error) as exc:
+            # The commit is done; what stays of the log costs space and nothing else.
+            _log.warning("old segments of the data log stay for now: %s", exc)
 
 
 def _is_full(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOSPC
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    if isinstance(error, OSError | sqlite3.Error):
+        error = store_error(error, "the journal")
     return isinstance(error, StoreFull)
 
 

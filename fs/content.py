@@ -129,6 +129,7 @@ class ContentMap:
 
     def replace(self, start: int, end: int, extents: list[Extent]) -> None:
         """Put *extents*, ascending and within it, in the place of a range."""
+        assert all(extent.length for extent in extents), "it would hide the one at its offset"
         first, last = self._overlap(start, end)
         old = self._extents[first:last]
         new = list(extents)

@@ -18,6 +18,7 @@ from typing import Self
 from typing_extensions import Buffer
 
 from libernet.blocks.errors import BlockCorrupt, StoreVersion
+from libernet.blocks.store_files import sync_folder
 from libernet.fs.content import LogPlace
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
@@ -143,11 +144,12 @@ class DataLog:
     def _start_segment(self, segment: int) -> None:
         path = self._path(segment)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()  # or the next try would find the name taken
+            raise
         with self._lock:
             self._descriptors[segment] = descriptor
         self._current, self._end = segment, 0

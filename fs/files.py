@@ -9,6 +9,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import trio
 
@@ -44,6 +45,7 @@ class OpenContent:
       handles     open handles
       map         where the bytes are
       unsealed    whether ranges_to_seal() may find something
+      sealing     how many of its ranges the workers have
       frozen      whether a checkpoint is committing extents of it
       written     when it was written last, on the event loop's clock
     """
@@ -52,6 +54,7 @@ class OpenContent:
     map: ContentMap
     handles: int = 0
     unsealed: bool = False
+    sealing: int = 0
     frozen: bool = False
     written: float = 0.0
 
@@ -65,24 +68,23 @@ class FrozenContents:
     places: dict[Piece, LogPlace] = field(default_factory=dict)
 
     def log(self, log: DataLog) -> None:
-        """Append the pieces to the data log and make them durable; any thread may.
+        """Append the pieces to the data log and make them durable, if that is still to be done.
 
-        Records are of what a piece holds now, whole, once however many extents show it.
+        Records are of what a piece holds now, whole, once however many extents show it. After an
+        error nobody knows what the disk has of them: the next try appends all anew. Any thread may.
         """
+        if self.places:
+            return
+        places: dict[Piece, LogPlace] = {}
         for ino, extent in self.pieces:
             piece = extent.piece
-            if piece not in self.places:
+            if piece not in places:
                 assert piece.buffer is not None
-                self.places[piece] = log.append(ino, extent.offset - extent.skip, piece.buffer)
+                places[piece] = log.append(ino, extent.offset - extent.skip, piece.buffer)
         log.sync()
-        for piece, place in self.places.items():
+        for piece, place in places.items():
             piece.log = place
-
-    def failed(self) -> None:
-        """Forget the places: after an error nobody knows what the disk has of them."""
-        for piece in self.places:
-            piece.log = None
-        self.places.clear()
+        self.places = places
 
 
 class Files(SealOwner):
@@ -174,6 +176,8 @@ class Files(SealOwner):
 
     async def write(self, content: OpenContent, offset: int, data: bytes) -> Inode:
         """Put *data* at *offset*; waits while too much is not sealed yet. ENOSPC when full."""
+        if not data:
+            return self._tree.inode(content.ino)
         if self._memory_bytes > _PENDING_BYTES:
             await self._relieve()
         self._space.take(len(data), self._memory_bytes)
@@ -241,6 +245,7 @@ class Files(SealOwner):
                 if batch_bytes >= _BATCH_BYTES:
                     self._workers.submit(batch, self)
                     batch, batch_bytes = [], 0
+            self._forget_if_done(content)
         if batch:
             self._workers.submit(batch, self)
 
@@ -249,20 +254,10 @@ class Files(SealOwner):
         for done in ranges:
             content = done.owner
             assert isinstance(content, OpenContent)
-            if not self._still_shows(content, done):
-                continue
-            if done.error is not None:
-                _log.error(
-                    "sealing inode %d failed: %s",
-                    content.ino,
-                    done.error,
-                    exc_info=None if isinstance(done.error, LibernetError) else done.error,
-                )
-                content.unsealed = True
-                continue
-            before = content.map.memory_bytes
-            content.map.replace(done.start, done.end, done.sealed_extents())
-            self._memory_bytes += content.map.memory_bytes - before
+            content.sealing -= 1
+            if self._still_shows(content, done):
+                self._take_chunks(content, done)
+            self._forget_if_done(content)
 
     def freeze(self, batch: Batch) -> FrozenContents:
         """Add what changed in contents to *batch*; return what must be durable before it."""
@@ -294,10 +289,10 @@ class Files(SealOwner):
 
     async def _relieve(self) -> None:
         """Wait until enough of the unsealed bytes is sealed or durable in the log."""
+        self.seal_resting()
         while self._memory_bytes > _PENDING_BYTES:
             if self._space.is_full:
                 raise os_error(errno.ENOSPC)
-            self.seal_resting()
             if self._workers.is_busy:
                 await self._workers.wait_for_one()
             else:
@@ -311,9 +306,24 @@ class Files(SealOwner):
         return content
 
     def _forget_if_done(self, content: OpenContent) -> None:
-        """Drop a closed content when the journal knows all of it."""
-        if not (content.handles or content.unsealed or content.frozen or content.map.touched):
+        """Drop a closed content when the journal knows all of it, and nobody works on it."""
+        is_in_use = content.handles or content.unsealed or content.sealing or content.frozen
+        if not (is_in_use or content.map.touched):
             self._contents.pop(content.ino, None)
+
+    def _take_chunks(self, content: OpenContent, done: RangeToSeal) -> None:
+        if done.error is not None:
+            _log.error(
+                "sealing inode %d failed: %s",
+                content.ino,
+                done.error,
+                exc_info=None if isinstance(done.error, LibernetError) else done.error,
+            )
+            content.unsealed = True
+            return
+        before = content.map.memory_bytes
+        content.map.replace(done.start, done.end, done.sealed_extents())
+        self._memory_bytes += content.map.memory_bytes - before
 
     def _still_shows(self, content: OpenContent, done: RangeToSeal) -> bool:
         """Return whether the file has the range that was sealed, with the bytes that were."""
@@ -333,15 +343,17 @@ class Files(SealOwner):
         if not cuts:
             return
         piece.growing = False
-        parts = []
-        for begin, end in zip([0, *cuts], [*cuts, len(written)], strict=True):
-            # The last part goes on growing, in a buffer of its own.
-            part = bytearray(written[begin:]) if begin == cuts[-1] else written[begin:end]
-            parts.append(Extent(extent.offset + begin, len(part), Piece(len(part), buffer=part)))
-        content.map.replace(extent.offset, extent.end, parts)
+        parts = [
+            _in_memory(extent.offset + begin, written[begin:end])
+            for begin, end in pairwise([0, *cuts])
+        ]
+        # What is left goes on growing, in a buffer of its own.
+        rest = bytearray(written[cuts[-1] :])
+        left = [_in_memory(extent.offset + cuts[-1], rest)] if rest else []
+        content.map.replace(extent.offset, extent.end, parts + left)
+        content.sealing += len(parts)
         self._workers.submit(
-            [RangeToSeal(content, part.offset, part.end, [part], True) for part in parts[:-1]],
-            self,
+            [RangeToSeal(content, part.offset, part.end, [part], True) for part in parts], self
         )
 
     def _plan(self, content: OpenContent) -> list[RangeToSeal]:
@@ -355,6 +367,7 @@ class Files(SealOwner):
                 extent.piece.growing = False
             one_chunk = size <= MAX_CHUNK_BYTES
             planned.append(RangeToSeal(content, start, end, extents, one_chunk))
+        content.sealing += len(planned)
         return planned
 
     async def _bytes_of(self, extent: Extent) -> bytes | memoryview:
@@ -367,3 +380,7 @@ class Files(SealOwner):
             return bytes(memoryview(piece.buffer)[extent.skip : extent.skip + extent.length])
         assert piece.log is not None
         return self._log.read(piece.log, extent.skip, extent.length)
+
+
+def _in_memory(offset: int, content: bytearray | memoryview) -> Extent:
+    return Extent(offset, len(content), Piece(len(content), buffer=content))

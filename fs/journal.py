@@ -69,7 +69,10 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
 
     def __enter__(self) -> Self:
@@ -200,6 +203,9 @@ class Journal:
             self._apply_extents(connection, batch)
             connection.executemany("DELETE FROM inode WHERE ino = ?", _keys(batch.dropped))
             connection.executemany(
+                "DELETE FROM folder_document WHERE ino = ?", _keys(batch.dropped)
+            )
+            connection.executemany(
                 f"INSERT INTO inode ({_INODE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (ino) DO UPDATE SET mode = excluded.mode, uid = excluded.uid,"
                 " gid = excluded.gid, size = excluded.size, nlink = excluded.nlink,"
@@ -289,6 +295,9 @@ class Journal:
                 "DELETE FROM extent WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
             )
             connection.execute("DELETE FROM inode WHERE nlink = 0")
+            connection.execute(
+                "DELETE FROM folder_document WHERE ino NOT IN (SELECT ino FROM inode)"
+            )
             connection.execute("INSERT OR IGNORE INTO meta VALUES ('next_ino', ?)", (FIRST_INO,))
 
     def _transaction(self) -> "_Transaction":

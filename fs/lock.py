@@ -41,6 +41,8 @@ class Phase(enum.StrEnum):
     MOUNTED = "mounted"
     ENDING = "ending"
     """Unmounted or told to end, and still writing."""
+    ENDED = "ended"
+    """Everything is durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Holder:
         umount(8) returns before the process has noticed, hence the look at its mount table.
         """
         if self.phase is not Phase.MOUNTED:
-            return self.phase is Phase.ENDING
+            return self.phase is not Phase.STARTING
         try:
             return mount_at(self.mountpoint, self.pid) is None
         except PermissionError:
@@ -164,6 +166,12 @@ def wait_released(data: Path, seconds: float, *, pid: int | None = None) -> bool
             return False
         time.sleep(_PAUSE_SECONDS)
     return True
+
+
+def lost_its_end(data: Path, pid: int) -> bool:
+    """Say whether process *pid*, the last that held *data*, ended before all was durable."""
+    found = _read_path(data / LOCK_NAME)
+    return found is not None and found.pid == pid and found.phase is not Phase.ENDED
 
 
 def find_holder(mountpoint: Path) -> tuple[Path, Holder] | None:

@@ -57,8 +57,10 @@ class MountedNode:
                     ready()
                     await self._session.serve()
                 finally:
-                    ending()
-                    self._session.close()
+                    try:
+                        ending()
+                    finally:
+                        self._session.close()
                 serving.cancel_scope.cancel()
             listening.cancel_scope.cancel()
 

@@ -212,7 +212,9 @@ def _serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[
 
     from libernet.fs.mount import serve
 
-    return serve(settings, places, lock, mounted)
+    exit_code = serve(settings, places, lock, mounted)
+    lock.mark(Phase.ENDED)
+    return exit_code
 
 
 def _leave_terminal(log_file: Path) -> None:

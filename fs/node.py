@@ -15,6 +15,7 @@ from libernet.fs.bundle_view import Bundles
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.files import Files
+from libernet.fs.inode import ROOT_INO
 from libernet.fs.namespace import MOUNT_INO, Namespace
 from libernet.fs.nodes import FolderNode, Node, folder_appearance
 from libernet.fs.overlay import Overlay
@@ -25,7 +26,7 @@ from libernet.fs.settings import Settings
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.space import Space
 from libernet.fs.storage import Storage
-from libernet.fs.tree import Tree
+from libernet.fs.tree import Changes, Tree
 from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
 
 
@@ -55,6 +56,7 @@ class LocalNode:
         self._workers = SealingWorkers(maker, storage.log)
         self._chunks = ChunkCache(source)
         self.tree = Tree(overlay, owner=owner, clock=clock)
+        _show_owner(self.tree, settings.uid, settings.gid)
         self.files = Files(
             tree=self.tree,
             overlay=overlay,
@@ -93,19 +95,33 @@ class LocalNode:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the tasks while the body runs, then make everything durable and publish it."""
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._workers.run)
             nursery.start_soon(self.checkpointer.run)
-            async with trio.open_nursery() as serving:
-                serving.start_soon(self._chunks.run)
-                serving.start_soon(self.publisher.run)
-                self.files.adopt_unsealed()
-                yield
-                serving.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as serving:
+                    serving.start_soon(self._chunks.run)
+                    serving.start_soon(self.publisher.run)
+                    self.files.adopt_unsealed()
+                    yield
+                    serving.cancel_scope.cancel()
+            except Exception as exc:  # noqa: BLE001 - what was accepted is kept, then it is raised
+                failure = exc
             await self.checkpointer.durable_at_last()
-            await self.publisher.publish_all()
-            await self.checkpointer.durable_at_last()
+            if failure is None:
+                await self.publisher.publish_all()
+                await self.checkpointer.durable_at_last()
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+
+def _show_owner(tree: Tree, uid: int | None, gid: int | None) -> None:
+    """Let `backups/` have the owner asked for; by itself it keeps the one it was given last."""
+    inode = tree.inode(ROOT_INO)
+    if uid not in {None, inode.uid} or gid not in {None, inode.gid}:
+        tree.set_attributes(ROOT_INO, Changes(uid=uid, gid=gid))
 
 
 def _root(

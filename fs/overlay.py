@@ -5,6 +5,7 @@ until its commit is through, look-ups see current, then frozen, then the journal
 """
 
 import errno
+from bisect import bisect_right
 
 from libernet.fs.inode import FIRST_INO, Inode
 from libernet.fs.journal import Batch, JournalReader
@@ -24,9 +25,10 @@ class _Generation:
       names    by inode: each (folder, name) it was given, though it may have lost that again
       touched  inodes whose folders must be published again
       fresh    folders made in this generation: the journal knows nothing below them
+      _order   by folder: its changed names in order, forgotten when one is added
     """
 
-    __slots__ = ("entries", "fresh", "inodes", "names", "number", "touched")
+    __slots__ = ("_order", "entries", "fresh", "inodes", "names", "number", "touched")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -35,9 +37,30 @@ class _Generation:
         self.names: dict[int, list[tuple[int, bytes]]] = {}
         self.touched: set[int] = set()
         self.fresh: set[int] = set()
+        self._order: dict[int, list[bytes]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.inodes or self.entries or self.touched)
+
+    def set_entry(self, parent: int, name: bytes, ino: int | None) -> None:
+        """Let *name* in a folder lead to *ino*, or to nothing."""
+        entries = self.entries.setdefault(parent, {})
+        if name not in entries:
+            self._order.pop(parent, None)
+        entries[name] = ino
+        if ino is not None:
+            self.names.setdefault(ino, []).append((parent, name))
+        self.touched.add(parent)
+
+    def ordered_names(self, parent: int, after: bytes, count: int) -> list[bytes]:
+        """Return up to *count* changed names of a folder behind *after*, in order."""
+        if parent not in self.entries:
+            return []
+        order = self._order.get(parent)
+        if order is None:
+            order = self._order[parent] = sorted(self.entries[parent])
+        start = bisect_right(order, after)
+        return order[start : start + count]
 
 
 class Overlay:
@@ -110,20 +133,16 @@ class Overlay:
 
         Fewer only at the end.
         """
-        changed: dict[bytes, int | None] = {}
-        for layer in reversed(self._layers):
-            changed.update(layer.entries.get(parent, {}))
-        is_fresh = any(parent in layer.fresh for layer in self._layers)
         found: list[tuple[bytes, Inode]] = []
         while len(found) < limit:
-            page_size = limit if not changed else max(limit, _PAGE_ENTRIES)
-            page = [] if is_fresh else self._reader.children(parent, after, page_size)
-            is_last = len(page) < page_size
-            end = None if is_last else page[-1][0]
-            found += self._merged(page, changed, after, end)
-            if is_last:
+            names, committed, end = self._next_names(parent, after, max(limit, _PAGE_ENTRIES))
+            for name in names:
+                inode = self._now(parent, name, committed.get(name))
+                if inode is not None:
+                    found.append((name, inode))
+            if end is None:
                 break
-            after = page[-1][0]
+            after = end
         return found[:limit]
 
     def is_empty(self, parent: int) -> bool:
@@ -161,11 +180,7 @@ class Overlay:
 
     def set_child(self, parent: int, name: bytes, ino: int | None) -> None:
         """Let *name* in a folder lead to *ino*, or to nothing."""
-        layer = self._layers[0]
-        layer.entries.setdefault(parent, {})[name] = ino
-        if ino is not None:
-            layer.names.setdefault(ino, []).append((parent, name))
-        layer.touched.add(parent)
+        self._layers[0].set_entry(parent, name, ino)
 
     def freeze(self) -> Batch:
         """Close the current generation and return what it changes; the next begins.
@@ -203,28 +218,33 @@ class Overlay:
         if len(self._clean) > _CLEAN_INODES:
             del self._clean[next(iter(self._clean))]
 
-    def _merged(
-        self,
-        page: list[tuple[bytes, Inode]],
-        changed: dict[bytes, int | None],
-        after: bytes,
-        end: bytes | None,
-    ) -> list[tuple[bytes, Inode]]:
-        """Return a page of committed entries as it is now, names in (*after*, *end*]."""
-        merged = {name: inode.ino for name, inode in page if name not in changed}
-        for name, ino in changed.items():
-            if ino is not None and name > after and (end is None or name <= end):
-                merged[name] = ino
-        committed = {inode.ino: inode for _, inode in page}
-        return [
-            (name, inode)
-            for name, ino in sorted(merged.items())
-            if (inode := self._newest(ino, committed)) is not None
-        ]
+    def _next_names(
+        self, parent: int, after: bytes, count: int
+    ) -> tuple[list[bytes], dict[bytes, Inode], bytes | None]:
+        """Return names behind *after* in order, in whatever layer they are or were.
 
-    def _newest(self, ino: int, committed: dict[int, Inode]) -> Inode | None:
-        """Return the inode, from *committed* if no generation changed it."""
+        With them the committed inodes among them, and the name up to which they are complete,
+        None when there are no more.
+        """
+        is_fresh = any(parent in layer.fresh for layer in self._layers)
+        page = [] if is_fresh else self._reader.children(parent, after, count)
+        committed = dict(page)
+        parts = [list(committed)]
+        parts += [layer.ordered_names(parent, after, count) for layer in self._layers]
+        end = min((part[-1] for part in parts if len(part) == count), default=None)
+        names = {name for part in parts for name in part if end is None or name <= end}
+        return sorted(names), committed, end
+
+    def _now(self, parent: int, name: bytes, committed: Inode | None) -> Inode | None:
+        """Return what a name leads to now, *committed* being what the journal says."""
         for layer in self._layers:
-            if ino in layer.inodes:
-                return layer.inodes[ino]
-        return committed.get(ino) or self.find(ino)
+            names = layer.entries.get(parent)
+            if names is not None and name in names:
+                ino = names[name]
+                return None if ino is None else self.find(ino)
+        if committed is None:
+            return None
+        for layer in self._layers:
+            if committed.ino in layer.inodes:
+                return layer.inodes[committed.ino]
+        return committed

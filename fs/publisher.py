@@ -109,7 +109,10 @@ class Publisher:
             await self._try(ino)
 
     async def publish(self, ino: int) -> Snapshot:
-        """Publish a backup as it is now and return the snapshot, the newest if nothing changed."""
+        """Publish a backup as it is now and return the snapshot, the newest if nothing changed.
+
+        Raises FileNotFoundError when it was removed before that was done.
+        """
         async with self._busy:
             self._files.seal_resting(everything=True)
             await self._workers.drain()
@@ -137,16 +140,33 @@ class Publisher:
         ]
 
     async def _try(self, ino: int) -> None:
+        """Publish a backup that may be gone by now; what fails is logged and tried again later."""
         try:
             await self.publish(ino)
-        except (LibernetError, OSError, sqlite3.Error) as exc:
-            _log.error("publishing a backup (inode %d) failed: %s", ino, exc)
-            if ino in self._watched:
-                self._watched[ino].last = trio.current_time() + _RETRY_SECONDS
+        except Exception as exc:  # noqa: BLE001 - the other backups are to be published all the same
+            if self._name(ino) is None:
+                return
+            is_foreseen = isinstance(exc, LibernetError | OSError | sqlite3.Error)
+            _log.error(
+                "publishing a backup (inode %d) failed: %s",
+                ino,
+                exc,
+                exc_info=None if is_foreseen else exc,
+            )
+            later = trio.current_time() + _RETRY_SECONDS
+            self._watched[ino] = _Watch(self._reader.changed(ino), later, later)
+        else:
+            self._watched.pop(ino, None)  # what was written meanwhile is watched from now on
+
+    def _name(self, ino: int) -> bytes | None:
+        """Return the name that a backup has now, None if it was removed."""
+        return next((name for name, inode in self._tree.backups() if inode.ino == ino), None)
 
     def _write(self, ino: int) -> _Written:
         with self._log.lease(), self._journal.reader() as reader:
             reader.begin()
+            if reader.inode(ino) is None:
+                raise os_error(errno.ENOENT)  # removed since somebody wanted it published
             generation = reader.meta("generation")
             documents = TreeDocuments(reader, self._maker)
             reference = documents.reference(ino)
@@ -155,7 +175,7 @@ class Publisher:
 
     async def _record(self, ino: int, written: _Written) -> Snapshot:
         now_ns = self._tree.clock()
-        name = next((n for n, inode in self._tree.backups() if inode.ino == ino), None)
+        name = self._name(ino)
         if name is None:
             raise os_error(errno.ENOENT)  # removed while it was being published
         snapshot = Snapshot(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from libernet.blocks.errors import FormatError, LibernetError
-from libernet.fs.lock import find_holder, holder, wait_released
+from libernet.fs.lock import find_holder, holder, lost_its_end, wait_released
 from libernet.fs.mount_table import mount_at, resolved
 
 EX_OK = 0
@@ -62,7 +62,8 @@ def unmount_and_wait(
     *data* is the state folder of the mount, searched for when None. *flags* go to umount(8);
     with -l (lazy) nothing is waited for, since the mount lives until its last user has gone.
     A mount that has gone already is only waited for. Raises LibernetError when something still
-    uses the mount, when it cannot be unmounted, or when the process is not done in *seconds*.
+    uses the mount, when it cannot be unmounted, when the process is not done in *seconds*, or when
+    it died before everything was durable.
     """
     if data is None:
         found = find_holder(mountpoint)
@@ -79,6 +80,11 @@ def unmount_and_wait(
         raise LibernetError(
             f"{mountpoint} is unmounted, but pid {current.pid} is still writing to disk. "
             "Do not switch the machine off before it has ended"
+        )
+    if lost_its_end(data, current.pid):
+        raise LibernetError(
+            f"{mountpoint} is unmounted, but pid {current.pid} died before everything was durable: "
+            f"what was written last is lost. Why, the log of {data} says"
         )
 
 

@@ -1,14 +1,17 @@
 """The source of blocks that asks nobody else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import trio
 
 from libernet.blocks.ids import BlockId
+from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 
 T = TypeVar("T")
+
+_THREADS = 4  # reading at one time: more would only take each other's turns on two cores
 
 
 class LocalSource:
@@ -19,8 +22,11 @@ class LocalSource:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._threads = trio.CapacityLimiter(_THREADS)
 
-    async def get(self, block_id: BlockId, use: Callable[[bytes], T]) -> T:
+    async def get(
+        self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
+    ) -> T:
         """Return what *use* makes of the block; BlockNotFound when the store has none."""
 
         def read() -> T:
@@ -28,4 +34,7 @@ class LocalSource:
 
         if self._store.is_small(block_id):
             return read()
-        return await trio.to_thread.run_sync(read)
+        return await trio.to_thread.run_sync(read, limiter=self._threads)
+
+    def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
+        """Do nothing: there is nowhere to bring blocks from."""

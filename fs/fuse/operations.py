@@ -103,7 +103,7 @@ class FuseOperations(pyfuse3.Operations):
         for ino, times in inode_list:
             try:
                 self._namespace.forget(ino, times)
-            except (OSError, LibernetError, KeyError):
+            except Exception:  # noqa: BLE001 - there is no reply that could tell
                 _log.exception("forgetting inode %d failed", ino)
 
     @_answered
@@ -274,7 +274,11 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        return not (mode & os.W_OK and self._namespace.is_read_only(inode))
+        if mode & os.W_OK and self._namespace.is_read_only(inode):
+            return False
+        permissions = self._namespace.stat(inode).look.mode
+        is_runnable = stat.S_ISDIR(permissions) or permissions & 0o111
+        return bool(is_runnable or not mode & os.X_OK)
 
     @_answered
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:

@@ -1,3 +1,6 @@
+import contextlib
+import errno
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,10 +135,8 @@ def test_no_damage_to_a_header_or_a_checksum_yields_wrong_bytes(log: DataLog, fo
     path = folder / _segments(folder)[0]
     for position in range(place.position, path.stat().st_size):
         _damage(path, position)
-        try:
+        with contextlib.suppress(BlockCorrupt):
             assert log.read(place, 0, 7) == b"content"
-        except BlockCorrupt:
-            pass
         _damage(path, position)
 
 
@@ -155,6 +156,23 @@ def test_a_segment_that_is_gone_is_found(folder: Path) -> None:
         (folder / _segments(folder)[0]).unlink()
         with pytest.raises(BlockCorrupt, match="segment 1 of the data log is gone"):
             log.read(place, 0, 7)
+
+
+def test_sync_makes_every_segment_durable_that_was_written(
+    small_segments: None, log: DataLog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable_bytes: dict[int, int] = {}
+
+    def fdatasync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        durable_bytes[status.st_ino] = status.st_size
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    for _ in range(5):
+        log.append(1, 0, bytes(60))
+    log.sync()
+    for segment in folder.iterdir():
+        assert durable_bytes[segment.stat().st_ino] == segment.stat().st_size
 
 
 def test_only_segments_that_nobody_needs_are_removed(
@@ -197,19 +215,17 @@ def test_a_record_that_could_not_be_written_leaves_the_others_whole(
     log: DataLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = log.append(1, 0, b"before")
-    written = 0
+    pwrite = os.pwrite
+    free = [10]
 
     def fill_up(descriptor: int, content: memoryview, position: int) -> int:
-        nonlocal written
-        if written:
-            raise OSError(28, "No space left on device")
-        written = os_pwrite(descriptor, content[:10], position)
-        return written
+        if not free:
+            raise OSError(errno.ENOSPC, "no space left")
+        return pwrite(descriptor, content[: free.pop()], position)
 
-    os_pwrite = datalog.os.pwrite
     with monkeypatch.context() as patched:
-        patched.setattr(datalog.os, "pwrite", fill_up)
-        with pytest.raises(OSError, match="No space left"):
+        patched.setattr(os, "pwrite", fill_up)
+        with pytest.raises(OSError, match="no space left"):
             log.append(2, 0, b"lost")
     after = log.append(3, 0, b"after")
     assert log.read(before, 0, 6) == b"before"
@@ -217,9 +233,9 @@ def test_a_record_that_could_not_be_written_leaves_the_others_whole(
 
 
 def test_short_writes_are_carried_on(log: DataLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    os_pwrite = datalog.os.pwrite
+    pwrite = os.pwrite
     with monkeypatch.context() as patched:
-        patched.setattr(datalog.os, "pwrite", lambda fd, view, at: os_pwrite(fd, view[:3], at))
+        patched.setattr(os, "pwrite", lambda fd, content, at: pwrite(fd, content[:3], at))
         place = log.append(1, 0, b"content")
     assert log.read(place, 0, 7) == b"content"
 

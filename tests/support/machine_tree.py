@@ -5,7 +5,6 @@ import random
 import shutil
 import socket
 import stat
-import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ _LARGEST_BYTES = 24 * 1024 * 1024  # leaves out what is huge for its own sake
 _SMALL_BYTES = 16 * 1024  # taken when bytes are enough, and files are still to come
 
 _BEFORE_1970_NS = -86_400 * 10**9 * 365 + 123_456_789
-_YEAR_2400_NS = 13_569_465_600 * 10**9 + 987_654_321
+_YEAR_2262_NS = 2**63 - 1  # the last that can be kept
 
 
 def make_machine_tree(root: Path) -> None:
@@ -180,7 +179,7 @@ def _times(folder: Path) -> None:
         "last nanosecond before 1970": -1,
         "full second before 1970": -(10**9),
         "before 2001": 978_307_199_999_999_999,
-        "year 2400": _YEAR_2400_NS,
+        "year 2262": _YEAR_2262_NS,
         "after 2038": 2**31 * 10**9 + 5,
     }
     for name, mtime_ns in times.items():

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from libernet.fs.lock import holder, wait_released
-from libernet.fs.mount_table import mounts
+from libernet.fs.mount_table import mount_at, mounts
 
 BIN = Path(sys.executable).parent
 """Where the commands are: beside the Python that runs the tests."""
@@ -21,7 +24,10 @@ BIN = Path(sys.executable).parent
 SECONDS = 60.0
 """Longer than anything here takes on a busy machine."""
 
-_COMPLAINT = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) |^Traceback |^Exception ")
+_RECORD = re.compile(r"^(?=\d{4}-\d\d-\d\d \S+ [A-Z]+ )", re.MULTILINE)
+_COMPLAINT = re.compile(
+    r"^\S+ \S+ (WARNING|ERROR|CRITICAL) |Traceback |Exception ignored|Warning: "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Outcome:
 class Node:
     """A state folder and a mount point, with the commands run on them as child processes.
 
-    State: _seen, the length of the log that complaints() has given.
+    State: _seen, the length of the log that complaints() has read; is_closed, after close().
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,21 +55,22 @@ class Node:
         self.mountpoint.mkdir(parents=True)
         (folder / "home").mkdir()
         self._seen = 0
+        self.is_closed = False
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of every command: nothing of the person's own settings."""
-        kept = {name: value for name, value in os.environ.items() if name != "LIBERNET_STATE"}
+        kept = {name: value for name, value in os.environ.items() if "LIBERNET_" not in name}
         return kept | {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8"}
 
-    def mount_command(self, *options: str) -> list[str]:
+    def mount_command(self, *options: str, mountpoint: Path | None = None) -> list[str]:
         """Return the command line that mounts."""
-        mount = str(BIN / "mount.libernet")
-        return [mount, "--state", str(self.state), str(self.mountpoint), *options]
+        place = str(mountpoint or self.mountpoint)
+        return [str(BIN / "mount.libernet"), "--state", str(self.state), place, *options]
 
-    def try_mount(self, *options: str) -> Outcome:
+    def try_mount(self, *options: str, mountpoint: Path | None = None) -> Outcome:
         """Run mount.libernet to its end."""
-        return self.command(*self.mount_command(*options))
+        return self.command(*self.mount_command(*options, mountpoint=mountpoint))
 
     def mount(self, *options: str) -> None:
         """Mount, or fail with what the command said."""
@@ -99,9 +106,13 @@ class Node:
         assert outcome.exit_code == 0, f"{arguments} ended with {outcome}"
         return outcome.out
 
+    def try_libernet(self, *arguments: str) -> Outcome:
+        """Run the command `libernet` for this node."""
+        return self.command(BIN / "libernet", "--state", self.state, *arguments)
+
     def libernet(self, *arguments: str) -> str:
-        """Run the command `libernet` for this node; return what it printed."""
-        return self.run(BIN / "libernet", "--state", str(self.state), *arguments)
+        """Run the command `libernet`, which must succeed; return what it printed."""
+        return self.run(BIN / "libernet", "--state", self.state, *arguments)
 
     def status(self) -> dict[str, Any]:
         """Return the answer of `libernet status --json`."""
@@ -141,7 +152,7 @@ class Node:
 
     def until_ended(self, pid: int) -> None:
         """Wait until the process, told to end in whatever way, has ended."""
-        until(lambda: not Path(f"/proc/{pid}").exists())
+        until(lambda: has_ended(pid))
 
     def complaints(self) -> list[str]:
         """Return the warnings, errors and tracebacks that came to the log since the last call."""
@@ -150,13 +161,16 @@ class Node:
             log.read_text(errors="replace") for log in (older, self.log_file) if log.exists()
         )
         new, self._seen = text[self._seen :], len(text)
-        return [line for line in new.splitlines() if _COMPLAINT.search(line)]
+        return [record.rstrip() for record in _RECORD.split(new) if _COMPLAINT.search(record)]
 
     def close(self) -> None:
         """Unmount if it is mounted; leave nothing behind, also when something is broken."""
+        self.is_closed = True
         try:
-            if holder(self.state):
+            if mount_at(self.mountpoint):
                 self.unmount()
+            else:  # it may have been unmounted a moment ago
+                wait_released(self.state, SECONDS)
         finally:
             self._clear()
 
@@ -169,6 +183,14 @@ class Node:
             assert wait_released(self.state, SECONDS, pid=found.pid)
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is no more; one that init did not collect yet counts as ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Return when *condition* has come true; fail when it does not."""
     deadline = time.monotonic() + SECONDS
@@ -177,18 +199,31 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def left_behind(folder: Path) -> list[str]:
+@contextmanager
+def running(folder: Path, nodes: list[Node]) -> Iterator[Node]:
+    """Make a node in the new *folder* and add it to *nodes*; at the end nothing is left of it."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no FUSE")
+    node = Node(folder)
+    nodes.append(node)
+    try:
+        yield node
+    finally:
+        node.close()
+    deadline = time.monotonic() + SECONDS
+    while left := _left_behind(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.01)
+
+
+def _left_behind(folder: Path) -> list[str]:
     """List the mounts below *folder* and the processes that were started with a path in it."""
-    found = [
-        f"a mount: {each}" for each in mounts() if each.mountpoint.is_relative_to(folder)
-    ]
+    found = [f"mount {each}" for each in mounts() if each.mountpoint.is_relative_to(folder)]
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        if int(pid) == os.getpid():
-            continue
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:  # it has ended
             continue
-        if any(os.fsencode(f"{folder}/") in word for word in words):
-            found.append(f"process {pid}: {b' '.join(words)!r}")
+        if os.fsencode(f"{folder}/") in command:
+            found.append(f"process {pid}: {os.fsdecode(command)}")
     return found

@@ -1,0 +1,258 @@
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pytest
+import trio
+import trio.testing
+
+from libernet.blocks.errors import BlockCorrupt, BlockNotFound
+from libernet.blocks.ids import BlockId
+from libernet.blocks.reference import Reference
+from libernet.blocks.sealing import Sealer
+from libernet.fs import chunks
+from libernet.fs.chunks import ChunkCache
+
+T = TypeVar("T")
+
+
+class Source:
+    """Blocks out of a dict, given out when the gate is open.
+
+    `asked` lists the ids asked for, in order; `most` is how many were on their way at one time.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: dict[BlockId, bytes] = {}
+        self.asked: list[BlockId] = []
+        self.most = 0
+        self.gate = trio.Event()
+        self.gate.set()
+        self._waiting = 0
+        self._sealer = Sealer(bytes(32))
+
+    def add(self, chunk: bytes) -> Reference:
+        reference, block = self._sealer.seal(chunk)
+        self.blocks[reference.id] = block
+        return reference
+
+    def close(self) -> None:
+        self.gate = trio.Event()
+
+    async def get(self, block_id: BlockId, use: Callable[[bytes], T], origin: object = None) -> T:
+        self.asked.append(block_id)
+        self._waiting += 1
+        self.most = max(self.most, self._waiting)
+        try:
+            await self.gate.wait()
+        finally:
+            self._waiting -= 1
+        block = self.blocks.get(block_id)
+        if block is None:
+            raise BlockNotFound(str(block_id))
+        return use(block)
+
+    def bring(self, block_ids: Sequence[BlockId], origin: object) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+async def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+async def cache(source: Source, nursery: trio.Nursery) -> ChunkCache:
+    cache = ChunkCache(source)
+    nursery.start_soon(cache.run)
+    return cache
+
+
+class Reader:
+    """Gets a chunk in a task of its own; `outcome` is the chunk or the error."""
+
+    def __init__(self, cache: ChunkCache, reference: Reference) -> None:
+        self._cache = cache
+        self._reference = reference
+        self.outcome: bytes | Exception | None = None
+        self.scope = trio.CancelScope()
+
+    async def run(self) -> None:
+        with self.scope:
+            try:
+                self.outcome = await self._cache.get(self._reference)
+            except (BlockNotFound, BlockCorrupt) as exc:
+                self.outcome = exc
+
+
+async def _waiting_readers(
+    count: int, cache: ChunkCache, reference: Reference, nursery: trio.Nursery
+) -> list[Reader]:
+    readers = [Reader(cache, reference) for _ in range(count)]
+    for reader in readers:
+        nursery.start_soon(reader.run)
+    await trio.testing.wait_all_tasks_blocked()
+    return readers
+
+
+async def test_a_chunk_is_fetched_once_and_then_kept(cache: ChunkCache, source: Source) -> None:
+    reference = source.add(b"chunk")
+    assert await cache.get(reference) == b"chunk"
+    assert await cache.get(reference) == b"chunk"
+    assert source.asked == [reference.id]
+
+
+async def test_one_fetch_serves_all_who_wait(
+    cache: ChunkCache, source: Source, nursery: trio.Nursery
+) -> None:
+    reference = source.add(b"chunk")
+    source.close()
+    readers = await _waiting_readers(5, cache, reference, nursery)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [reader.outcome for reader in readers] == [b"chunk"] * 5
+    assert source.asked == [reference.id]
+
+
+async def test_a_failed_fetch_is_told_to_all_who_waited_for_it(
+    cache: ChunkCache, source: Source, nursery: trio.Nursery
+) -> None:
+    reference = source.add(b"chunk")
+    del source.blocks[reference.id]
+    source.close()
+    readers = await _waiting_readers(5, cache, reference, nursery)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert all(isinstance(reader.outcome, BlockNotFound) for reader in readers)
+    assert source.asked == [reference.id]
+
+
+async def test_a_failed_fetch_is_tried_again_by_the_next_reader(
+    cache: ChunkCache, source: Source
+) -> None:
+    reference = source.add(b"chunk")
+    block = source.blocks.pop(reference.id)
+    for _ in range(2):
+        with pytest.raises(BlockNotFound):
+            await cache.get(reference)
+    source.blocks[reference.id] = block
+    assert await cache.get(reference) == b"chunk"
+    assert len(source.asked) == 3
+
+
+async def test_a_reader_who_gives_up_leaves_the_others_waiting(
+    cache: ChunkCache, source: Source, nursery: trio.Nursery
+) -> None:
+    reference = source.add(b"chunk")
+    source.close()
+    first, second, third = await _waiting_readers(3, cache, reference, nursery)
+    first.scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert first.outcome is None
+    assert second.outcome == third.outcome == b"chunk"
+    assert len(source.asked) <= 2
+
+
+async def test_a_block_that_does_not_open_is_an_error_each_time(
+    cache: ChunkCache, source: Source
+) -> None:
+    reference = source.add(b"chunk")
+    source.blocks[reference.id] = b"x" + source.blocks[reference.id][1:]
+    for _ in range(2):
+        with pytest.raises(BlockCorrupt):
+            await cache.get(reference)
+
+
+async def test_one_block_under_another_key_is_not_taken_from_the_cache(
+    cache: ChunkCache, source: Source
+) -> None:
+    reference = source.add(b"chunk")
+    await cache.get(reference)
+    with pytest.raises(BlockCorrupt):
+        await cache.get(Reference(reference.id, reference.suite, b"another key".ljust(32)))
+
+
+async def test_the_chunks_not_used_for_longest_make_room(
+    cache: ChunkCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "_CACHE_BYTES", 1000)
+    first, second, third = (source.add(bytes([at]) * 400) for at in range(3))
+    for reference in (first, second, first, third):
+        await cache.get(reference)
+    source.asked.clear()
+    await cache.get(first)
+    await cache.get(third)
+    assert source.asked == []
+    await cache.get(second)
+    assert source.asked == [second.id]
+
+
+async def test_the_cache_holds_no_more_than_its_limit(
+    cache: ChunkCache, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "_CACHE_BYTES", 1000)
+    references = [source.add(bytes([at]) * (1 + 37 * at % 500)) for at in range(60)]
+    for reference in references:
+        await cache.get(reference)
+    source.asked.clear()
+    source.close()
+    kept = 0
+    for reference in reversed(references):
+        with trio.move_on_after(0) as scope:
+            kept += len(await cache.get(reference))
+        if scope.cancelled_caught:
+            break
+    assert 500 < kept <= 1000
+
+
+async def test_what_was_read_ahead_is_there_at_once(cache: ChunkCache, source: Source) -> None:
+    reference = source.add(b"chunk")
+    cache.prefetch(reference)
+    await trio.testing.wait_all_tasks_blocked()
+    source.close()
+    assert await cache.get(reference) == b"chunk"
+    assert source.asked == [reference.id]
+
+
+async def test_a_reader_joins_what_is_being_read_ahead(
+    cache: ChunkCache, source: Source, nursery: trio.Nursery
+) -> None:
+    reference = source.add(b"chunk")
+    source.close()
+    for _ in range(3):
+        cache.prefetch(reference)
+    (reader,) = await _waiting_readers(1, cache, reference, nursery)
+    cache.prefetch(reference)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert reader.outcome == b"chunk"
+    assert source.asked == [reference.id]
+
+
+async def test_reading_ahead_goes_on_after_errors_and_keeps_none(
+    cache: ChunkCache, source: Source
+) -> None:
+    references = [source.add(bytes([at])) for at in range(10)]
+    blocks = dict(source.blocks)
+    source.blocks.clear()
+    for reference in references:
+        cache.prefetch(reference)
+        await trio.testing.wait_all_tasks_blocked()
+    assert len(source.asked) == 10
+    source.blocks = blocks
+    assert await cache.get(references[0]) == b"\x00"
+    cache.prefetch(references[1])
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.asked[-1] == references[1].id
+
+
+async def test_no_more_is_read_ahead_than_may_be(cache: ChunkCache, source: Source) -> None:
+    source.close()
+    for at in range(200):
+        cache.prefetch(source.add(b"%d" % at))
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.most == 4
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert 4 < len(source.asked) < 100

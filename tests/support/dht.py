@@ -1,0 +1,151 @@
+"""Nodes of the DHT on loopback, and an asyncio loop whose clock jumps."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from libernet.net.address import PeerAddress
+from libernet.net.dht.contact import Address, AddressPolicy
+from libernet.net.dht.discovery import DhtDiscovery
+from libernet.net.dht.endpoint import Identity
+from libernet.net.dht.keys import random_node_id
+from libernet.net.dht.node import DhtNode
+from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.upkeep import Pace
+from libernet.net.discovery import HTTP_EXCHANGE
+
+LOOPBACK = "127.0.0.1"
+QUICK = Pace(first_retry=0.1, last_retry=0.4, greeting=0.5, tidying=0.2)
+
+T = TypeVar("T")
+
+
+class ManualClock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """A loop for coroutines without I/O: when all wait, its clock jumps to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._virtual = 0.0
+
+    def time(self) -> float:
+        return self._virtual
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:
+            self._virtual = max(self._virtual, self._scheduled[0].when())
+        super()._run_once()
+
+
+def run_jumping(coroutine: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(coroutine)
+
+
+def bound_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind((LOOPBACK, 0))
+    return sock
+
+
+def free_port() -> int:
+    with bound_socket() as sock:
+        return sock.getsockname()[1]
+
+
+def address_of(sock: socket.socket) -> Address:
+    return Address(*sock.getsockname())
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    exchange_port: int = 4848,
+    *,
+    clock: Callable[[], float] | None = None,
+    private_network: bool = True,
+    flags: int = HTTP_EXCHANGE,
+    node_id: bytes | None = None,
+) -> AsyncIterator[tuple[DhtNode, Address]]:
+    """Run a node in this asyncio loop."""
+    clock = clock or asyncio.get_running_loop().time
+    policy = AddressPolicy(socket.AF_INET, private_network=private_network)
+    identity = Identity(node_id or random_node_id(), exchange_port, flags)
+    node = DhtNode(identity, policy, OwnRecords(clock), clock=clock)
+    ready = asyncio.Event()
+    with bound_socket() as sock:
+        address = address_of(sock)
+        task = asyncio.create_task(node.serve(sock, ready.set))
+        try:
+            await ready.wait()
+            yield node, address
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def network(count: int, **options: Any) -> AsyncIterator[list[DhtNode]]:
+    """Run *count* nodes that know each other; node number i serves blocks on port 1000 + i."""
+    async with contextlib.AsyncExitStack() as stack:
+        pairs = [
+            await stack.enter_async_context(serving(1000 + number, **options))
+            for number in range(count)
+        ]
+        nodes = [node for node, _ in pairs]
+        for node in nodes[1:]:
+            await node.greet([pairs[0][1]])
+            await node.fill()
+        yield nodes
+
+
+def sent(nodes: list[DhtNode]) -> int:
+    return sum(node.endpoint.counts["sent"] for node in nodes)
+
+
+def discovery(
+    exchange_port: int,
+    *bootstrap: int,
+    udp_port: int = 0,
+    folder: Path | None = None,
+    **options: Any,
+) -> DhtDiscovery:
+    """Return a node of loopback that bootstraps from UDP ports there."""
+    return DhtDiscovery(
+        LOOPBACK,
+        udp_port,
+        exchange_port=exchange_port,
+        bootstrap=[PeerAddress(LOOPBACK, port) for port in bootstrap],
+        state_folder=folder,
+        private_network=True,
+        **({"pace": QUICK} | options),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(node: DhtDiscovery) -> AsyncIterator[DhtDiscovery]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Wait until *condition* holds; other threads make it so."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 # no thread can set an event of trio's
+            await trio.sleep(0.01)
