@@ -4,11 +4,15 @@ The same code shows snapshots, addresses and, later, remote bundles.
 """
 
 import errno
+import os
 import stat
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
+
+import trio
 
 from libernet.blocks.documents import (
     Document,
@@ -22,7 +26,10 @@ from libernet.blocks.documents import (
     parse_page,
 )
 from libernet.blocks.entries import Attributes
+from libernet.blocks.errors import PeerTimeout
 from libernet.blocks.reference import Reference
+from libernet.blocks.source import Origin
+from libernet.fs.bundle_ahead import SmallFiles
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import Appearance, FileNode, FolderNode, LinkNode, Node
 from libernet.fs.tree import os_error
@@ -31,119 +38,145 @@ _LISTINGS = 32
 """Parsed documents kept: at most 32 of 1 MiB each."""
 
 
+LOOK_SECONDS = 5.0
+"""How long a look into a folder waits for its document. The fetch goes on: the next look may find
+it here. The kernel lets one look-up in a folder wait at a time, and a caller of it cannot be
+killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A parsed document or page, and its small files in order."""
+
+    listing: Listing
+    small_files: SmallFiles
+
+
 class Bundles:
     """Open what references lead to.
 
-    State: _listings, parsed documents and pages by reference, the least recently used first.
+    State: _opened, parsed documents and pages by reference, the least recently used first.
     """
 
     def __init__(self, chunks: ChunkCache) -> None:
         self.chunks = chunks
-        self._listings: OrderedDict[Reference, Listing] = OrderedDict()
+        self._opened: OrderedDict[Reference, _Opened] = OrderedDict()
 
     def folder(self, reference: Reference, appearance: Appearance) -> "BundleFolder":
         """Return the folder that *reference* opens; nothing is fetched before it is looked into."""
-        return BundleFolder(self, appearance, reference=reference)
+        return BundleFolder(self, appearance, Origin(reference.id), reference=reference)
 
-    async def document(self, reference: Reference) -> Document:
+    async def document(self, reference: Reference, origin: Origin) -> _Opened:
         """Return the document of a folder; FormatError when the block is none."""
-        listing = self._kept(reference)
-        if isinstance(listing, Document):
-            return listing
-        document = parse_document(await self.chunks.get(reference))
-        self._keep(reference, document)
-        return document
+        opened = self._kept(reference)
+        if opened is None or not isinstance(opened.listing, Document):
+            document = parse_document(await self._plaintext(reference, origin))
+            opened = self._keep(reference, document)
+        return opened
 
-    async def page(self, page: Page) -> Listing:
+    async def page(self, page: Page, origin: Origin) -> _Opened:
         """Return what a page of a wide folder lists."""
         reference = page.reference()
-        listing = self._kept(reference)
-        if listing is None:
-            listing = parse_page(await self.chunks.get(reference), page)
-            self._keep(reference, listing)
-        return listing
+        opened = self._kept(reference)
+        if opened is None:
+            listing = parse_page(await self._plaintext(reference, origin), page)
+            opened = self._keep(reference, listing)
+        return opened
 
-    def _kept(self, reference: Reference) -> Listing | None:
-        listing = self._listings.get(reference)
-        if listing is not None:
-            self._listings.move_to_end(reference)
-        return listing
+    async def _plaintext(self, reference: Reference, origin: Origin) -> bytes:
+        with trio.move_on_after(LOOK_SECONDS):
+            return await self.chunks.get(reference, origin)
+        raise PeerTimeout(f"the document {reference.id} did not come within {LOOK_SECONDS:g} s")
 
-    def _keep(self, reference: Reference, listing: Listing) -> None:
-        self._listings[reference] = listing
-        if len(self._listings) > _LISTINGS:
-            self._listings.popitem(last=False)
+    def _kept(self, reference: Reference) -> _Opened | None:
+        opened = self._opened.get(reference)
+        if opened is not None:
+            self._opened.move_to_end(reference)
+        return opened
+
+    def _keep(self, reference: Reference, listing: Listing) -> _Opened:
+        opened = self._opened[reference] = _Opened(listing, SmallFiles(listing))
+        if len(self._opened) > _LISTINGS:
+            self._opened.popitem(last=False)
+        return opened
 
 
 class BundleFolder(FolderNode):
     """A folder whose document is inlined in its parent's, or fetched when it is looked into."""
 
-    __slots__ = ("_bundles", "_document", "_reference")
+    __slots__ = ("_bundles", "_opened", "_origin", "_reference")
 
     def __init__(
         self,
         bundles: Bundles,
         appearance: Appearance,
+        origin: Origin,
         *,
-        document: Document | None = None,
+        opened: _Opened | None = None,
         reference: Reference | None = None,
     ) -> None:
         super().__init__(appearance)
         self._bundles = bundles
-        self._document = document
+        self._origin = origin
+        self._opened = opened
         self._reference = reference
 
     async def lookup(self, name: bytes) -> Node:
-        listing: Listing = await self._listing()
-        while listing.pages:
-            page = listing.page_of(name)
+        opened = await self._open()
+        while opened.listing.pages:
+            page = opened.listing.page_of(name)
             if page is None:
                 raise os_error(errno.ENOENT)
-            listing = await self._bundles.page(page)
-        entry = listing.find(name)
+            opened = await self._bundles.page(page, self._origin)
+        entry = opened.listing.find(name)
         if entry is None:
             raise os_error(errno.ENOENT)
-        return self._node(entry)
+        return self._node(name, entry, opened)
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
         found: list[tuple[bytes, Node]] = []
-        await self._collect(await self._listing(), after, limit, found)
+        await self._collect(await self._open(), after, limit, found)
         return found
 
     async def _collect(
-        self, listing: Listing, after: bytes, limit: int, found: list[tuple[bytes, Node]]
+        self, opened: _Opened, after: bytes, limit: int, found: list[tuple[bytes, Node]]
     ) -> None:
         """Add entries behind *after* to *found*, up to *limit*."""
+        listing = opened.listing
         for page in listing.pages:
             if page.before is not None and page.before <= after:
                 continue
-            await self._collect(await self._bundles.page(page), after, limit, found)
+            opened_page = await self._bundles.page(page, self._origin)
+            await self._collect(opened_page, after, limit, found)
             if len(found) >= limit:
                 return
         names = sorted(name for name in (*listing.files, *listing.folders) if name > after)
         for name in names[: limit - len(found)]:
             entry = listing.find(name)
             assert entry is not None
-            found.append((name, self._node(entry)))
+            found.append((name, self._node(name, entry, opened)))
 
-    async def _listing(self) -> Document:
-        if self._document is None:
-            assert self._reference is not None
-            return await self._bundles.document(self._reference)
-        return self._document
+    async def _open(self) -> _Opened:
+        if self._opened is not None:
+            return self._opened
+        assert self._reference is not None
+        return await self._bundles.document(self._reference, self._origin)
 
-    def _node(self, entry: FileEntry | FolderEntry) -> Node:
+    def _node(self, name: bytes, entry: FileEntry | FolderEntry, opened: _Opened) -> Node:
+        origin = Origin(self._origin.root, f"{self._origin.path}/{os.fsdecode(name)}")
         if isinstance(entry, FolderEntry):
             appearance = _appearance(entry.attributes, 0)
-            if entry.document is not None:
-                return BundleFolder(self._bundles, appearance, document=entry.document)
-            return BundleFolder(self._bundles, appearance, reference=entry.reference())
+            if entry.document is None:
+                reference = entry.reference()
+                return BundleFolder(self._bundles, appearance, origin, reference=reference)
+            inlined = _Opened(entry.document, opened.small_files)
+            return BundleFolder(self._bundles, appearance, origin, opened=inlined)
         appearance = _appearance(entry.attributes(), entry.size)
         kind = stat.S_IFMT(appearance.mode)
         if kind == stat.S_IFLNK:
             return BundleLink(appearance, entry.target())
         if kind == stat.S_IFREG:
-            return BundleFile(self._bundles.chunks, appearance, entry)
+            return BundleFile(self._bundles.chunks, appearance, entry, origin, opened.small_files)
         return Node(appearance)
 
 
@@ -167,12 +200,21 @@ class BundleFile(FileNode):
     each ends.
     """
 
-    __slots__ = ("_chunks", "_ends", "_entry", "_parts")
+    __slots__ = ("_chunks", "_ends", "_entry", "_origin", "_parts", "_small_files")
 
-    def __init__(self, chunks: ChunkCache, appearance: Appearance, entry: FileEntry) -> None:
+    def __init__(
+        self,
+        chunks: ChunkCache,
+        appearance: Appearance,
+        entry: FileEntry,
+        origin: Origin,
+        small_files: SmallFiles,
+    ) -> None:
         super().__init__(appearance)
         self._chunks = chunks
         self._entry = entry
+        self._origin = origin
+        self._small_files = small_files
         self._parts: list[Part] | None = None
         self._ends: list[int] = []
 
@@ -189,23 +231,26 @@ class BundleFile(FileNode):
     def read_ahead(self, offset: int, length: int) -> None:
         for part, _ in self._overlapping(self._parts or [], offset, offset + length):
             if part.reference is not None:
-                self._chunks.prefetch(part.reference)
+                self._chunks.prefetch(part.reference, self._origin)
 
     async def _bytes(self, part: Part, skip: int, stop: int) -> bytes | memoryview:
         if part.reference is None:
             return bytes(stop - skip)
-        chunk = await self._chunks.get(part.reference)
+        chunk = await self._chunks.get(part.reference, self._origin)
         if len(chunk) != part.size:
             raise os_error(errno.EIO)  # the document lied about the chunk
         return memoryview(chunk)[skip:stop]
 
     async def _load_parts(self) -> list[Part]:
         if self._parts is None:
+            ahead = self._small_files.from_here(self._entry)
+            if ahead:
+                self._chunks.bring(ahead, self._origin)
             parts = []
             if self._entry.spilled:
                 for each in self._entry.part_lists():
                     assert each.reference is not None
-                    plaintext = await self._chunks.get(each.reference)
+                    plaintext = await self._chunks.get(each.reference, self._origin)
                     parts.extend(parse_contents_list(plaintext, size=each.size))
             else:
                 parts = self._entry.parts()

@@ -14,7 +14,7 @@ wins. The keys, with their defaults:
     gid = NAME or NUMBER         the same for the group
     read_only = false            refuse every change
     publish_after_seconds = 10   rest after which a changed backup is published, 0 to 86400
-    checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 5
+    checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 4
     poll_shim = true             fetch requests of the kernel by the faster loop
     log_level = "info"           debug, info, warning or error
 

@@ -96,13 +96,13 @@ class Tree:
     def is_empty(self, folder: str) -> bool:
         return not any(path.startswith(f"{folder}/") for path in self.items)
 
-    def differences(self, seen: dict[str, dict[str, Any]]) -> list[str]:
+    def differences(self, seen: dict[str, dict[str, Any]], *, hard_links: bool = True) -> list[str]:
         """Say how the tree that observe() has seen is another than this one."""
         found = [f"{path!r} is missing" for path in self.items.keys() - seen.keys()]
         found += [f"{path!r} should not be there" for path in seen.keys() - self.items.keys()]
         first_names: dict[int, str] = {}
         for path, item in sorted(self.items.items()):
-            first = first_names.setdefault(id(item), path)
+            first = first_names.setdefault(id(item), path) if hard_links else path
             if path in seen:
                 found += _difference(path, item, first, seen[path])
         return found
