@@ -1,0 +1,502 @@
+"""Nodes on real sockets of loopback: many at once, and one among enemies."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libernet.blocks.errors import DhtError
+from libernet.net.dht.contact import Address
+from libernet.net.dht.endpoint import Endpoint
+from libernet.net.dht.keys import random_node_id
+from libernet.net.dht.node import CLIENT_ONLY, DhtNode
+from libernet.net.dht.wire import (
+    MAX_DATAGRAM_BYTES,
+    PREFIX,
+    Announce,
+    Envelope,
+    Find,
+    Found,
+    Ping,
+    Pong,
+    Reply,
+    Stored,
+    decode,
+    encode,
+)
+from libernet.net.discovery import RECORD_SECONDS
+from tests.support.dht import ManualClock, address_of, bound_socket, network, sent, serving
+
+KEY = b"k" * 20
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 # the network makes it so
+            await asyncio.sleep(0.005)
+
+
+def ports(providers: list) -> list[int]:
+    return sorted(each.address.port for each in providers)
+
+
+@pytest.fixture
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests count as unanswered after a time that is long for loopback."""
+    monkeypatch.setattr("libernet.net.dht.endpoint.REQUEST_SECONDS", 0.2)
+
+
+# Many nodes
+
+
+def test_thirty_nodes_find_every_provider_of_a_key() -> None:
+    async def scenario() -> None:
+        async with network(30) as nodes:
+            for number in range(0, 30, 3):
+                await nodes[number].announce(KEY, 1000 + number, 1)
+            for node in nodes[1::3]:
+                assert ports(await node.find(KEY, 64)) == list(range(1000, 1030, 3))
+
+    asyncio.run(scenario())
+
+
+def test_announcing_and_finding_take_few_requests_and_lose_none() -> None:
+    async def scenario() -> None:
+        async with network(30) as nodes:
+            before = sent(nodes)
+            assert await nodes[3].announce(KEY, 1003, 1) == 20
+            assert sent(nodes) - before <= 60
+            await asyncio.gather(*(nodes[7].find(KEY, 8) for _ in range(4)))
+            assert sum(node.endpoint.counts["unanswered"] for node in nodes) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_withdrawn_announcement_is_gone_everywhere_and_others_stay() -> None:
+    async def scenario() -> None:
+        async with network(12) as nodes:
+            await nodes[3].announce(KEY, 1003, 1)
+            await nodes[4].announce(KEY, 1004, 1)
+            await nodes[3].withdraw(KEY, 1003)
+            for node in nodes[5:]:
+                assert ports(await node.find(KEY, 8)) == [1004]
+
+    asyncio.run(scenario())
+
+
+def test_records_end_after_a_day_unless_their_provider_announces_again() -> None:
+    clock = ManualClock()
+
+    async def scenario() -> None:
+        async with network(8, clock=clock) as nodes:
+            await nodes[3].announce(KEY, 1003, 1)
+            await nodes[4].announce(KEY, 1004, 1)
+            clock.now += RECORD_SECONDS / 2
+            await nodes[4].announce(KEY, 1004, 1)
+            # Neither being asked for nor being met again makes a record last.
+            assert ports(await nodes[6].find(KEY, 8)) == [1003, 1004]
+            for node in nodes:
+                await node.fill()
+            clock.now += RECORD_SECONDS / 2
+            assert ports(await nodes[6].find(KEY, 8)) == [1004]
+            clock.now += RECORD_SECONDS / 2
+            assert ports(await nodes[6].find(KEY, 8)) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_provider_answers_for_itself_when_nobody_else_was_there_to_be_told() -> None:
+    async def scenario() -> None:
+        async with serving(1000) as (first, address), serving(1001) as (second, _):
+            with pytest.raises(DhtError):
+                await first.announce(KEY, 1000, 1)
+            await second.greet([address])
+            assert ports(await second.find(KEY, 8)) == [1000]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short_timeout")
+def test_a_find_that_nobody_answers_is_an_error_and_no_miss() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, _):
+            with pytest.raises(DhtError):
+                await node.find(KEY, 8)
+            async with serving() as (_, address):
+                await node.greet([address])
+                assert await node.find(KEY, 8) == []
+            with pytest.raises(DhtError):
+                await node.find(KEY, 8)
+
+    asyncio.run(scenario())
+
+
+# Who gets into the table
+
+
+class Enemy(asyncio.DatagramProtocol):
+    """A node that answers each request with what *reply* makes of it, and keeps all it gets."""
+
+    def __init__(self, reply: Callable[[Envelope], bytes | None] = lambda _: None) -> None:
+        self.id = random_node_id()
+        self.received: list[bytes] = []
+        self._reply = reply
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple) -> None:
+        self.received.append(data)
+        answer = self._reply(decode(data))
+        if answer is not None:
+            self.transport.sendto(answer, addr)
+
+    def envelope(self, body: object, rpc_id: bytes = b"12345678", flags: int = 1) -> bytes:
+        return encode(Envelope(rpc_id, self.id, flags, 666, body))
+
+
+@contextlib.asynccontextmanager
+async def enemy(
+    reply: Callable[[Enemy, Envelope], bytes | None] = lambda *_: None,
+) -> AsyncIterator[tuple[Enemy, Address]]:
+    loop = asyncio.get_running_loop()
+    made = Enemy(lambda envelope: reply(made, envelope))
+    sock = bound_socket()
+    address = address_of(sock)
+    transport, _ = await loop.create_datagram_endpoint(lambda: made, sock=sock)
+    try:
+        yield made, address
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
+
+
+def pong(self: Enemy, request: Envelope) -> bytes:
+    return self.envelope(Pong(), request.rpc_id)
+
+
+def test_who_asks_is_pinged_and_known_only_after_the_answer() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, address), enemy(pong) as (asker, _):
+            asker.transport.sendto(asker.envelope(Ping()), address)
+            await eventually(lambda: asker.id in {each.id for each in node.contacts})
+            [_, ping] = sorted(map(decode, asker.received), key=lambda each: each.rpc_id == b"1")
+            assert {type(decode(each).body) for each in asker.received} == {Ping, Pong}
+            assert ping.rpc_id
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short_timeout")
+def test_who_does_not_answer_gets_into_no_table_and_one_ping_for_many_requests() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, address), enemy() as (asker, _):
+            for _ in range(50):
+                asker.transport.sendto(asker.envelope(Find(KEY, 8)), address)
+            await eventually(lambda: node.endpoint.counts["unanswered"])
+            assert node.contacts == ()
+            pings = [each for each in asker.received if isinstance(decode(each).body, Ping)]
+            assert len(pings) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_only_asks_is_served_and_gets_into_no_table() -> None:
+    async def scenario() -> None:
+        async with serving(1000) as (node, address), serving(0, flags=CLIENT_ONLY) as (client, _):
+            await client.greet([address])
+            assert await client.announce(KEY, 5000, 1) == 1
+            assert node.contacts == ()
+            assert len(client.contacts) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("short_timeout")
+def test_a_contact_that_came_back_under_another_id_replaces_itself() -> None:
+    async def scenario() -> None:
+        ids = [b"\x01" * 20, b"\x02" * 20]
+
+        def changing(self: Enemy, request: Envelope) -> bytes:
+            return encode(Envelope(request.rpc_id, self.id, 1, 666, Pong()))
+
+        async with serving() as (node, _), enemy(changing) as (other, address):
+            other.id = ids[0]
+            await node.greet([address])
+            other.id = ids[1]
+            for _ in range(2):
+                with contextlib.suppress(DhtError):
+                    await node.find(KEY, 8)
+            assert [each.id for each in node.contacts] == [ids[1]]
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_find_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, _), enemy(pong) as (_, address):
+            await node.greet([address])
+            finds = [asyncio.create_task(node.find(KEY, 8)) for _ in range(200)]
+            await eventually(lambda: node.endpoint.outstanding)
+            for find in finds:
+                find.cancel()
+            await asyncio.wait(finds)
+            await eventually(lambda: node.endpoint.outstanding == 0)
+            assert node.endpoint.counts["unanswered"] == 0
+            assert len(asyncio.all_tasks()) == 2  # this one and the node
+
+    asyncio.run(scenario())
+
+
+def test_contacts_on_private_addresses_are_not_dialled_on_a_public_network() -> None:
+    async def scenario() -> None:
+        async with serving(private_network=False) as (node, address), enemy(pong) as (asker, lan):
+            asker.transport.sendto(asker.envelope(Ping()), address)
+            await eventually(lambda: node.endpoint.counts["served"])
+            assert await node.greet([lan]) == (set(), 0)
+            assert node.endpoint.counts["sent"] == 0
+            node.policy.trust(lan.ip)
+            assert await node.greet([lan]) == ({lan}, 1)
+
+    asyncio.run(scenario())
+
+
+# Malformed replies and datagrams
+
+
+def envelope_with(body: object, request: Envelope, self: Enemy) -> bytes:
+    return PREFIX + msgspec.msgpack.encode([request.rpc_id, self.id, 1, 666, body])
+
+
+def packed(*ports: int) -> bytes:
+    return b"".join(random_node_id() + bytes((127, 0, 0, 1)) + port.to_bytes(2) for port in ports)
+
+
+EVIL_REPLIES = {
+    "a port of 70000": [66, [[b"n" * 20, "127.0.0.1", 70000]], [], b""],
+    "a port of -1": [66, [[b"n" * 20, "127.0.0.1", -1]], [], b""],
+    "a port that is text": [66, [[b"n" * 20, "127.0.0.1", "x"]], [], b""],
+    "a host name": [66, [[b"n" * 20, "a..b", 4848]], [], b""],
+    "contacts on port 0": [66, packed(*[0] * 20), [], b""],
+    "half a contact": [66, packed(1, 2)[:-3], [], b""],
+    "forty contacts": [66, packed(*range(1, 41)), [], b""],
+    "contacts at no address": [66, (b"n" * 20 + bytes(4) + b"\x12\xf0") * 10, [], b""],
+    "broadcast contacts": [66, (b"n" * 20 + b"\xff" * 4 + b"\x12\xf0") * 10, [], b""],
+    "records of all kinds": [66, b"", [b"", b"\x01", b"\x01" * 8, b"\x07" * 99, bytes(8)], b""],
+    "a record on port 0": [66, b"", [b"\x01\x01\x00\x00" + bytes(4)], b""],
+    "a long token": [66, b"", [], b"t" * 900],
+    "a dict": {"value": 1},
+    "a number": 7,
+    "nothing": None,
+    "a pong": [65],
+    "a stored": [67, True],
+    "a request": [1],
+}
+
+
+@pytest.mark.usefixtures("short_timeout")
+@pytest.mark.parametrize("kind", EVIL_REPLIES)
+def test_an_evil_reply_hurts_nobody_and_the_honest_are_heard(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def evil(self: Enemy, request: Envelope) -> bytes | None:
+        if isinstance(request.body, Ping):
+            return pong(self, request)
+        return envelope_with(EVIL_REPLIES[kind], request, self)
+
+    async def scenario() -> None:
+        async with network(4) as nodes, enemy(evil) as (other, address):
+            victim = nodes[1]
+            await victim.greet([address])
+            await nodes[2].announce(KEY, 1002, 1)
+            victim.responder.providers.discard(KEY, Address("127.0.0.1", 1002))
+            async with asyncio.timeout(5):
+                found = ports(await victim.find(KEY, 8))
+            assert 1002 in found
+            assert 0 not in found
+            assert Find in {type(decode(each).body) for each in other.received}
+            assert not victim.endpoint.closed.done()
+
+    asyncio.run(scenario())
+    assert len(caplog.records) <= 3
+
+
+async def flood(address: Address, datagrams: list[bytes]) -> None:
+    with bound_socket() as sock:
+        for datagram in datagrams:
+            sock.sendto(datagram, address)
+            await asyncio.sleep(0)  # the receiver takes one on each turn of the loop
+
+
+def fuzzed(count: int) -> list[bytes]:
+    """Return datagrams of noise, cut and changed ones, from a fixed seed."""
+    source = random.Random(3)
+    bodies = [Ping(), Find(KEY, 8), Announce(KEY, b"t", 1, 1), Found(packed(9), [], b"")]
+    datagrams = []
+    for number in range(count):
+        whole = encode(
+            Envelope(source.randbytes(8), source.randbytes(20), 1, 1, bodies[number % 4])
+        )
+        changed = bytearray(whole)
+        for _ in range(source.randrange(4)):
+            changed[source.randrange(len(changed))] = source.randrange(256)
+        kinds = [
+            source.randbytes(source.randrange(1500)),
+            PREFIX + source.randbytes(source.randrange(1300)),
+            bytes(changed[: source.randrange(len(changed))]),
+            bytes(changed),
+            PREFIX + b"\x95" * source.randrange(1190),
+        ]
+        datagrams.append(kinds[number % 5])
+    return datagrams
+
+
+def test_thousands_of_malformed_datagrams_leave_a_node_that_answers_and_a_short_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        async with serving(1000) as (target, address), serving(1001) as (honest, _):
+            await honest.greet([address])
+            async with asyncio.timeout(10):
+                await flood(address, fuzzed(5000))
+                await eventually(lambda: target.complaints.counts.total() > 3000)
+                await honest.announce(KEY, 1001, 1)
+            assert ports(await target.find(KEY, 8)) == [1001]
+            assert not target.endpoint.closed.done()
+            assert target.complaints.counts["unforeseen"] == 0
+            assert len(target.contacts) == 1
+
+    asyncio.run(scenario())
+    assert len(caplog.records) <= 2
+
+
+class Wire:
+    """Stands for a transport; keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[bytes, Address]] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def sendto(self, data: bytes, addr: Address) -> None:
+        self.sent.append((data, addr))
+
+
+@given(st.lists(st.binary(max_size=300).map(lambda noise: PREFIX + noise), max_size=20), st.data())
+@settings(deadline=None, max_examples=100)
+def test_no_datagram_makes_the_endpoint_raise_or_send_too_much(
+    noise: list[bytes], data: st.DataObject
+) -> None:
+    bodies = [
+        [1], [2, KEY, 8], [2, KEY, 64, bytes(300)], [3, KEY, b"t", 1, 1], [4, KEY, b"t", 1],
+        [65], [66, b"", [], b""], [67, True], [], ["x"], {}, 1, None, [[[]]], [2, [KEY], 8],
+    ]  # fmt: skip
+    shaped = [
+        PREFIX + msgspec.msgpack.encode(
+            [secrets.token_bytes(8), data.draw(st.sampled_from([KEY, b"", 1])), 1, 1, body]
+        )
+        for body in bodies
+    ]  # fmt: skip
+
+    async def scenario() -> None:
+        async with serving() as (node, _):
+            wire = Wire()
+            endpoint = Endpoint(node.identity, node._answer, node.complaints)
+            endpoint.connection_made(wire)
+            for datagram in noise + shaped:
+                before = len(wire.sent)
+                endpoint.datagram_received(datagram, ("127.0.0.1", 9))
+                replies = [sent for sent, _ in wire.sent[before:]]
+                assert sum(map(len, replies)) <= max(3 * len(datagram), MAX_DATAGRAM_BYTES)
+            assert endpoint.outstanding == 0
+            assert node.complaints.counts["unforeseen"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_mistake_of_our_own_is_logged_once_and_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(envelope: Envelope, sender: Address, size: int) -> Reply | None:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        async with serving() as (node, _):
+            endpoint = Endpoint(node.identity, broken, node.complaints)
+            for _ in range(100):
+                ping = Envelope(b"12345678", KEY, 1, 1, Ping())
+                endpoint.datagram_received(encode(ping), ("127.0.0.1", 9))
+            assert node.complaints.counts["unforeseen"] == 100
+
+    asyncio.run(scenario())
+    [record] = caplog.records
+    assert "mistake" in record.message
+
+
+@pytest.mark.usefixtures("short_timeout")
+def test_a_reply_from_elsewhere_than_was_asked_is_not_taken() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, address), enemy() as (asked, there), enemy() as (liar, _):
+            greeting = asyncio.create_task(node.greet([there]))
+            await eventually(lambda: asked.received)
+            rpc_id = decode(asked.received[0]).rpc_id
+            liar.transport.sendto(liar.envelope(Pong(), rpc_id), address)
+            assert await greeting == (set(), 0)
+            assert node.contacts == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_datagram_under_the_own_id_is_dropped() -> None:
+    async def scenario() -> None:
+        async with serving() as (node, address), enemy() as (mirror, _):
+            mirror.id = node.identity.node_id
+            mirror.transport.sendto(mirror.envelope(Ping()), address)
+            await eventually(lambda: node.complaints.counts)
+            assert mirror.received == []
+
+    asyncio.run(scenario())
+
+
+def test_a_socket_that_breaks_ends_the_node_with_an_error() -> None:
+    async def scenario() -> None:
+        with bound_socket() as sock:
+            async with serving() as (node, _):
+                other = DhtNode(node.identity, node.policy, node.own, clock=ManualClock())
+                serve = asyncio.create_task(other.serve(sock, lambda: None))
+                await eventually(lambda: other.endpoint)
+                other.endpoint.close()
+                with pytest.raises(DhtError):
+                    await serve
+                with pytest.raises(DhtError):
+                    await other.greet([Address("127.0.0.1", 9)])
+
+    asyncio.run(scenario())
+
+
+def test_stored_answers_no_find() -> None:
+    """A reply of the wrong kind is as good as none."""
+
+    async def scenario() -> None:
+        def stored(self: Enemy, request: Envelope) -> bytes:
+            body = Pong() if isinstance(request.body, Ping) else Stored(True)
+            return self.envelope(body, request.rpc_id)
+
+        async with serving() as (node, _), enemy(stored) as (_, address):
+            await node.greet([address])
+            with pytest.raises(DhtError):
+                await node.find(KEY, 8)
+
+    asyncio.run(scenario())

@@ -1,0 +1,190 @@
+"""What a node answers, and how little it lets others do with it."""
+
+import socket
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libernet.net.dht.complaints import Complaints
+from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
+from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.rates import BURST_REQUESTS
+from libernet.net.dht.records import unpack_records
+from libernet.net.dht.responder import AMPLIFICATION, PING_BYTES, Responder
+from libernet.net.dht.table import ContactTable
+from libernet.net.dht.wire import (
+    FIND_REQUEST_BYTES,
+    MAX_DATAGRAM_BYTES,
+    Announce,
+    Envelope,
+    Find,
+    Found,
+    Ping,
+    Pong,
+    Reply,
+    Request,
+    Stored,
+    Withdraw,
+    encode,
+)
+from libernet.net.discovery import RECORD_SECONDS
+from tests.support.dht import ManualClock
+
+KEY = b"k" * 20
+ASKER = b"a" * 20
+HERE = Address("8.8.8.8", 4848)
+THERE = Address("9.9.9.9", 4848)
+FAMILIES = [(socket.AF_INET, "8.8.{}.8"), (socket.AF_INET6, "2001:4860:4{:03}::8")]
+
+
+@dataclass
+class Asked:
+    """A responder with a full table, and whoever asks it."""
+
+    family: socket.AddressFamily = socket.AF_INET
+    pattern: str = "8.8.{}.8"
+    private: bool = False
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.policy = AddressPolicy(self.family, private_network=self.private)
+        self.table = ContactTable(Contact(bytes(20), Address("", 0)))
+        self.complaints = Complaints(self.clock)
+        self.own = OwnRecords(self.clock)
+        self.responder = Responder(
+            self.table, self.policy, self.own, self.complaints, clock=self.clock
+        )
+        for number in range(100):
+            address = Address(self.pattern.format(number), 4848)
+            self.table.add(Contact(number.to_bytes() + b"n" * 19, address))
+
+    def fill(self, count: int = 64) -> None:
+        for number in range(count):
+            address = Address(self.pattern.format(number + 100), 4848)
+            assert self.responder.providers.add(KEY, address, 1)
+
+    def ask(
+        self, request: Request, sender: Address = HERE, *, exchange_port: int = 0, size: int = 440
+    ) -> Reply | None:
+        envelope = Envelope(b"12345678", ASKER, 1, exchange_port, request)
+        return self.responder.answer(envelope, sender, size)
+
+    def found(self, sender: Address = HERE, **options: int) -> Found:
+        reply = self.ask(Find(KEY, 64), sender, **options)
+        assert isinstance(reply, Found)
+        return reply
+
+    def ports(self, sender: Address = HERE, **options: int) -> list[tuple[str, int]]:
+        """Return where the providers listen that *sender* is told of."""
+        records = self.found(sender, **options).records
+        return [
+            (each.address.host, each.address.port)
+            for each in unpack_records(records, Address("1.1.1.1", 1), self.policy)
+        ]
+
+
+@pytest.mark.parametrize(("family", "pattern"), FAMILIES)
+@given(size=st.integers(40, 1200), want=st.integers(0, 64))
+@settings(deadline=None, max_examples=60)
+def test_an_answer_has_at_most_three_times_the_bytes_of_its_request(
+    family: socket.AddressFamily, pattern: str, size: int, want: int
+) -> None:
+    asked = Asked(family, pattern)
+    asked.fill()
+    asked.own.add(KEY, 4848, 1)
+    reply = asked.ask(Find(KEY, want), Address(pattern.format(99), 4848), size=size)
+    assert reply is not None
+    datagram = encode(Envelope(b"12345678", bytes(20), 255, 65535, reply))
+    assert len(datagram) <= MAX_DATAGRAM_BYTES
+    assert len(datagram) + PING_BYTES <= max(AMPLIFICATION * size, 2 * PING_BYTES)
+
+
+def test_the_ping_that_comes_beside_an_answer_is_as_short_as_reckoned() -> None:
+    for request in (Ping(), Pong(), Stored(True)):
+        assert len(encode(Envelope(b"12345678", ASKER, 255, 65535, request))) <= PING_BYTES
+
+
+def test_a_padded_find_is_answered_in_full() -> None:
+    asked = Asked()
+    asked.fill()
+    found = asked.found(size=FIND_REQUEST_BYTES)
+    contacts = list(unpack_contacts(found.contacts, asked.policy))
+    assert contacts[0].id == asked.table.nearest(KEY)[0].id
+    assert len(contacts) == 20
+    assert len(found.records) >= 40
+
+
+def test_the_asker_is_not_told_of_itself() -> None:
+    asked = Asked()
+    asked.table.add(Contact(ASKER, HERE))
+    asked.responder.providers.add(KEY, Address(HERE.ip, 5000), 1)
+    found = asked.found(exchange_port=5000)
+    assert found.records == []
+    assert ASKER not in {each.id for each in unpack_contacts(found.contacts, asked.policy)}
+
+
+def announce(token: bytes, port: int = 5000) -> Announce:
+    return Announce(KEY, token, port, 1)
+
+
+def test_a_provider_is_kept_at_the_address_it_is_seen_at() -> None:
+    asked = Asked()
+    token = asked.found().token
+    assert asked.ask(announce(token)) == Stored(True)
+    assert asked.ports(THERE) == [(HERE.ip, 5000)]
+
+
+def test_without_the_token_for_its_address_nobody_writes() -> None:
+    asked = Asked()
+    token = asked.found(THERE).token
+    for wrong in (b"", bytes(8), token):
+        assert asked.ask(announce(wrong)) == Stored(False)
+    assert asked.ports(THERE) == []
+
+
+def test_without_the_token_for_its_address_nobody_takes_back() -> None:
+    asked = Asked()
+    asked.ask(announce(asked.found().token))
+    stolen = asked.found(THERE).token
+    assert asked.ask(Withdraw(KEY, stolen, 5000)) == Stored(False)
+    assert asked.ask(Withdraw(KEY, stolen, 5000), THERE) == Stored(True)
+    assert asked.ports(THERE) == [(HERE.ip, 5000)]
+    assert asked.ask(Withdraw(KEY, asked.found().token, 5000)) == Stored(True)
+    assert asked.ports(THERE) == []
+
+
+def test_asking_about_a_record_does_not_make_it_last() -> None:
+    asked = Asked()
+    asked.ask(announce(asked.found().token))
+    for _ in range(24):
+        asked.clock.now += RECORD_SECONDS / 24 - 1
+        assert asked.ports(THERE) == [(HERE.ip, 5000)]
+    asked.clock.now += 24
+    assert asked.ports(THERE) == []
+
+
+def test_what_a_node_announced_itself_it_tells_without_an_address() -> None:
+    asked = Asked()
+    asked.own.add(KEY, 6000, 1)
+    assert asked.ports() == [("1.1.1.1", 6000)]
+    assert asked.ask(Find(KEY, 0)) == asked.ask(Find(KEY, 0))
+    assert asked.ask(Find(KEY, 0)).records == []
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_private_addresses_announce_on_private_networks_only(private: bool) -> None:
+    asked = Asked(private=private)
+    lan = Address("192.168.1.5", 4848)
+    assert asked.ask(announce(asked.found(lan).token), lan) == Stored(private)
+
+
+def test_who_asks_too_often_gets_no_answer_for_a_while() -> None:
+    asked = Asked()
+    answers = [asked.ask(Ping()) for _ in range(int(BURST_REQUESTS) + 10)]
+    assert answers[-10:] == [None] * 10
+    assert asked.ask(Ping(), THERE) == Pong()
+    asked.clock.now += 1
+    assert asked.ask(Ping()) == Pong()
+    assert asked.complaints.counts == {"too many requests": 10}

@@ -1,0 +1,428 @@
+"""The server against scripted clients, in memory and on a virtual clock."""
+
+import logging
+
+import pytest
+import trio
+from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+
+from libernet.blocks.errors import StoreError
+from libernet.blocks.ids import BlockId
+from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.net.exchange.connection import ServerLimits
+from libernet.net.exchange.protocol import MAX_HEAD_BYTES
+from libernet.net.exchange.server import ExchangeServer
+from libernet.net.exchange.wire import (
+    BATCH_REQUEST_TYPE,
+    MAX_BATCH_IDS,
+    MAX_BATCH_REQUEST_BYTES,
+    batch_records,
+)
+from tests.support.exchange import HELLO, HELLO_ID, DictOffer, MemoryStream
+
+KEY = "c0ffee" * 10 + "c0ff"
+HOST = "192.0.2.1"
+LIMITS = ServerLimits(
+    connections=4,
+    connections_per_host=2,
+    head_seconds=10,
+    request_seconds=60,
+    idle_seconds=30,
+    linger_seconds=2,
+)
+
+GET_HELLO = f"GET /sha256/{HELLO_ID} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+
+Unbuffered = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
+
+
+class Server:
+    """A server and clients of it in memory."""
+
+    def __init__(self, nursery: trio.Nursery, offer: DictOffer) -> None:
+        self.server = ExchangeServer(offer, limits=LIMITS)
+        self._nursery = nursery
+
+    def connect(self, host: str = HOST) -> MemoryStream:
+        """Return a client's end of a connection."""
+        near, far = memory_stream_pair()
+        self._nursery.start_soon(self.server.serve, far, host)
+        return near
+
+    def connect_unbuffered(self) -> Unbuffered:
+        """Return the end of a client whose bytes, both ways, are sent only as they are taken."""
+        near, far = lockstep_stream_pair()
+        self._nursery.start_soon(self.server.serve, far, HOST)
+        return near
+
+    async def ask(self, *pieces: bytes) -> bytes:
+        """Send *pieces* on a connection of their own, return all that comes until it ends."""
+        stream = self.connect()
+        for piece in pieces:
+            await stream.send_all(piece)
+        return await received(stream)
+
+
+async def received(stream: MemoryStream) -> bytes:
+    return b"".join([bytes(data) async for data in stream])
+
+
+def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def batch_of(*block_ids: bytes) -> bytes:
+    body = b"".join(block_ids)
+    length = f"content-length: {len(body)}"
+    return request("POST", "/sha256/", length, f"content-type: {BATCH_REQUEST_TYPE}", body=body)
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def header_of(answer: bytes, name: str) -> str | None:
+    for line in answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
+        key, _, value = line.partition(":")
+        if key.lower() == name:
+            return value.strip()
+    return None
+
+
+def body_of(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.fixture
+def server(nursery: trio.Nursery) -> Server:
+    return Server(nursery, DictOffer())
+
+
+async def test_a_block_is_served_and_said_never_to_change(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    answer = await server.ask(request("GET", f"/sha256/{HELLO_ID}"))
+    assert status_of(answer) == 200
+    assert body_of(answer) == HELLO
+    assert header_of(answer, "content-type") == "application/octet-stream"
+    assert header_of(answer, "content-length") == str(len(HELLO))
+    assert header_of(answer, "etag") == f'"{HELLO_ID}"'
+    assert "immutable" in (header_of(answer, "cache-control") or "")
+    assert header_of(answer, "server") is None
+
+
+async def test_head_is_get_without_the_block(autojump_clock: MockClock, server: Server) -> None:
+    answer = await server.ask(request("HEAD", f"/sha256/{HELLO_ID}"))
+    assert status_of(answer) == 200
+    assert body_of(answer) == b""
+    assert header_of(answer, "content-length") == str(len(HELLO))
+
+
+async def test_who_has_the_block_is_not_sent_it_again(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    path = f"/sha256/{HELLO_ID}"
+    answer = await server.ask(request("GET", path, f'if-none-match: "{HELLO_ID}"'))
+    assert status_of(answer) == 304
+    assert body_of(answer) == b""
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_an_absent_block_is_404(
+    autojump_clock: MockClock, server: Server, method: str
+) -> None:
+    answer = await server.ask(request(method, f"/sha256/{BlockId.of(b'absent')}"))
+    assert status_of(answer) == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/sha256/{str(HELLO_ID).upper()}", 400),
+        ("GET", f"/sha256/{str(HELLO_ID)[:-1]}", 400),
+        ("GET", f"/sha256/{HELLO_ID}0", 400),
+        ("GET", "/sha256/..", 400),
+        ("GET", "/sha256/%00", 400),
+        ("GET", f"/sha256/{HELLO_ID}/", 404),
+        ("GET", f"/sha256/{HELLO_ID}/aes256/{KEY}", 404),
+        ("GET", f"/sha256/{HELLO_ID}/aes256gcm/{KEY}/a/file", 404),
+        ("GET", f"/sha256/like/{HELLO_ID}", 404),
+        ("GET", f"//sha256/{HELLO_ID}", 404),
+        ("GET", "/", 404),
+        ("GET", "*", 404),
+        ("GET", "/sha256", 404),
+        ("GET", "/sha256/", 405),
+        ("DELETE", f"/sha256/{HELLO_ID}", 405),
+        ("PUT", f"/sha256/{HELLO_ID}", 405),
+        ("POST", f"/sha256/{HELLO_ID}", 405),
+        ("OPTIONS", f"/sha256/{HELLO_ID}", 405),
+        ("TRACE", f"/sha256/{HELLO_ID}", 405),
+        ("PUT", "/sha256/", 405),
+        ("POST", "/sha256/", 415),
+    ],
+)
+async def test_nothing_else_is_served(
+    autojump_clock: MockClock, server: Server, method: str, path: str, status: int
+) -> None:
+    answer = await server.ask(request(method, path))
+    assert status_of(answer) == status
+    assert header_of(answer, "location") is None
+    assert HELLO not in answer
+
+
+async def test_a_key_sent_by_mistake_stays_out_of_log_and_answer(
+    autojump_clock: MockClock, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for path in (f"/sha256/{HELLO_ID}/aes256/{KEY}", f"/sha256/{KEY}x", f"/{KEY}", f"/?{KEY}"):
+        assert KEY.encode() not in await server.ask(request("GET", path))
+        assert KEY.encode() not in await server.ask(request("PUT", path, "content-length: 9"))
+    assert KEY not in caplog.text
+
+
+async def test_an_offer_decides_what_is_served(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    server = Server(nursery, DictOffer([b"another"]))
+    assert status_of(await server.ask(request("GET", f"/sha256/{HELLO_ID}"))) == 404
+
+
+async def test_a_batch_answers_in_the_order_asked(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    answer = await server.ask(batch_of(HELLO_ID, bytes(32), HELLO_ID))
+    assert status_of(answer) == 200
+    records = [record and bytes(record) for record in batch_records(memoryview(body_of(answer)))]
+    assert records == [HELLO, None, HELLO]
+
+
+async def test_a_batch_ends_before_it_gets_too_large(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    blocks = [bytes([n]) * (MAX_BLOCK_BYTES // 2) for n in range(3)]
+    server = Server(nursery, DictOffer(blocks))
+    answer = await server.ask(batch_of(*map(BlockId.of, blocks)))
+    records = list(batch_records(memoryview(body_of(answer))))
+    assert [record and bytes(record) for record in records] == blocks[:2]
+
+
+async def test_the_largest_block_fits_in_a_batch(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    block = bytes(MAX_BLOCK_BYTES)
+    server = Server(nursery, DictOffer([block]))
+    answer = await server.ask(batch_of(BlockId.of(block), BlockId.of(block)))
+    assert [len(record or b"") for record in batch_records(memoryview(body_of(answer)))] == [
+        len(block)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        pytest.param([batch_of()], 400, id="empty batch"),
+        pytest.param([batch_of(bytes(31))], 400, id="half an id"),
+        pytest.param([batch_of(bytes(32 * (MAX_BATCH_IDS + 1)))], 413, id="too many ids"),
+        pytest.param(
+            [request("POST", "/sha256/", "transfer-encoding: chunked")], 413, id="chunked batch"
+        ),
+        pytest.param(
+            [request("PUT", f"/sha256/{HELLO_ID}", "content-length: 9999999999"), bytes(65536)],
+            405,
+            id="a put with a body",
+        ),
+        pytest.param(
+            [request("GET", f"/sha256/{HELLO_ID}", "content-length: 5"), b"hello"],
+            413,
+            id="a get with a body",
+        ),
+        pytest.param(
+            [request("GET", f"/sha256/{HELLO_ID}", "transfer-encoding: chunked"), b"5\r\nhello"],
+            413,
+            id="a get with a chunked body",
+        ),
+        pytest.param(
+            [request("POST", "/sha256/", "content-length: 99999999", "expect: 100-continue")],
+            413,
+            id="a body announced",
+        ),
+        pytest.param([b"\0\1\2\3 garbage\r\n\r\n"], 400, id="garbage"),
+        pytest.param([b"GET / HTTP/1.1\r\n\r\n"], 400, id="no host"),
+        pytest.param([b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n"], 400, id="length"),
+        pytest.param([b"GET " + b"/" * 10 * MAX_HEAD_BYTES], 431, id="a long path"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\n", *[b"x: %s\r\n" % (b"y" * 1000)] * 20], 431, id="a long head"
+        ),
+        pytest.param(
+            [request("GET", "/", "connection: upgrade", "upgrade: websocket")], 400, id="websocket"
+        ),
+        pytest.param([b"\x16\x03\x01\x02\0\1\0\1\xfc\3\3" + bytes(200)], 400, id="TLS"),
+    ],
+)
+async def test_what_is_refused_is_told_so_and_hung_up_on(
+    autojump_clock: MockClock, server: Server, pieces: list[bytes], status: int
+) -> None:
+    answer = await server.ask(*pieces)
+    assert status_of(answer) == status
+    assert trio.current_time() <= LIMITS.linger_seconds
+    assert b"100 Continue" not in answer
+
+
+async def test_http_2_is_not_spoken(autojump_clock: MockClock, server: Server) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(64)
+    assert (await server.ask(preface)).startswith(b"HTTP/1.1 404 ")
+    upgrade = request("GET", f"/sha256/{HELLO_ID}", "upgrade: h2c", "http2-settings: AAMAAABk")
+    assert body_of(await server.ask(upgrade)) == HELLO
+
+
+async def test_a_connection_is_kept_for_the_next_request(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    stream = server.connect()
+    for _ in range(3):
+        await stream.send_all(GET_HELLO)
+        await wait_all_tasks_blocked()
+        answer = bytes(await stream.receive_some())
+        assert status_of(answer) == 200
+        assert body_of(answer) == HELLO
+        await trio.sleep(LIMITS.idle_seconds - 1)
+
+
+async def test_requests_sent_all_at_once_are_answered_one_by_one(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    answers = await server.ask(GET_HELLO * 500 + request("GET", "/"))
+    assert answers.count(HELLO) == 500
+
+
+@pytest.mark.parametrize(
+    ("pieces", "pause", "seconds"),
+    [
+        pytest.param([b""], 1, LIMITS.head_seconds, id="silence"),
+        pytest.param([GET_HELLO[:20], *[b"x"] * 99], 1, LIMITS.head_seconds, id="a head in drops"),
+        pytest.param([GET_HELLO], 0, LIMITS.idle_seconds, id="idle after a request"),
+        pytest.param([GET_HELLO, *[b"G"] * 99], 1, LIMITS.idle_seconds, id="a second head"),
+        pytest.param([batch_of(bytes(999))[:-900]], 0, LIMITS.request_seconds, id="half a batch"),
+        pytest.param(
+            [batch_of(bytes(999))[:-900], *[b"x"] * 99], 1, LIMITS.request_seconds, id="drops"
+        ),
+    ],
+)
+async def test_a_client_that_takes_its_time_is_hung_up_on(
+    autojump_clock: MockClock,
+    server: Server,
+    nursery: trio.Nursery,
+    pieces: list[bytes],
+    pause: float,
+    seconds: float,
+) -> None:
+    stream = server.connect()
+
+    async def send() -> None:
+        for piece in pieces:
+            try:
+                await stream.send_all(piece)
+            except trio.BrokenResourceError:
+                return
+            await trio.sleep(pause)
+
+    nursery.start_soon(send)
+    await received(stream)
+    assert trio.current_time() == seconds
+    await wait_all_tasks_blocked()
+    assert server.server.connections == 0
+
+
+async def test_a_client_that_reads_nothing_is_hung_up_on(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    stream = server.connect_unbuffered()
+    await stream.send_all(GET_HELLO)
+    await trio.sleep(LIMITS.request_seconds - 1)
+    assert server.server.connections == 1
+    await trio.sleep(2)
+    assert server.server.connections == 0
+
+
+async def test_a_flood_of_requests_is_not_taken_in_before_answers_are_read(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    stream = server.connect_unbuffered()
+    sent = 0
+    with trio.move_on_after(LIMITS.request_seconds / 2):
+        while True:
+            await stream.send_all(GET_HELLO * 100)
+            sent += 1
+    assert sent <= 2
+
+
+async def test_a_client_that_leaves_is_forgotten_at_once(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    stream = server.connect_unbuffered()
+    await stream.send_all(GET_HELLO)
+    await trio.aclose_forcefully(stream)
+    await wait_all_tasks_blocked()
+    assert server.server.connections == 0
+    assert trio.current_time() == 0
+
+
+async def test_too_many_connections_are_turned_away(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    kept = [server.connect(host) for host in ("a", "a", "b", "b")]
+    await wait_all_tasks_blocked()
+    turned_away = await received(server.connect("c"))
+    assert status_of(turned_away) == 503
+    await trio.aclose_forcefully(kept[0])
+    await wait_all_tasks_blocked()
+    stream = server.connect("c")
+    await stream.send_all(request("GET", f"/sha256/{HELLO_ID}"))
+    assert body_of(await received(stream)) == HELLO
+
+
+async def test_one_host_does_not_get_all_connections(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    kept = [server.connect() for _ in range(LIMITS.connections_per_host)]
+    await wait_all_tasks_blocked()
+    assert status_of(await received(server.connect())) == 503
+    assert len(kept) == server.server.connections
+
+
+class BrokenOffer(DictOffer):
+    """An offer that fails at every read."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self._failure = failure
+
+    async def read(self, block_id: BlockId) -> bytes | None:
+        raise self._failure
+
+
+@pytest.mark.announces("cannot be answered: the disk is gone")
+async def test_a_store_that_cannot_be_read_is_not_an_absent_block(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(nursery, BrokenOffer(StoreError("the disk is gone")))
+    answer = await server.ask(request("GET", f"/sha256/{HELLO_ID}"))
+    assert status_of(answer) == 503
+    assert b"disk" not in answer
+    assert "the disk is gone" in caplog.text
+
+
+@pytest.mark.announces("a request on the peer port could not be answered")
+async def test_a_bug_costs_one_answer_and_a_traceback(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(nursery, BrokenOffer(ZeroDivisionError("a bug")))
+    assert status_of(await server.ask(request("GET", f"/sha256/{HELLO_ID}"))) == 500
+    assert "ZeroDivisionError" in caplog.text
+    assert status_of(await server.ask(request("HEAD", f"/sha256/{HELLO_ID}"))) == 200
+
+
+async def test_the_most_ids_allowed_are_answered(autojump_clock: MockClock, server: Server) -> None:
+    answer = await server.ask(batch_of(bytes(MAX_BATCH_REQUEST_BYTES)))
+    assert len(list(batch_records(memoryview(body_of(answer))))) == MAX_BATCH_IDS
