@@ -1,0 +1,129 @@
+"""One connection to the peer port: hypercorn's HTTP/1.1 on a stream of ours, with bounded waits.
+
+hypercorn's own trio worker is not used on an open port, for three reasons seen in version 0.18: it
+sends in a shielded scope without a deadline, so that a client which reads nothing keeps a block in
+memory and the node from stopping; what goes wrong in one connection ends all of them; and there is
+no limit to their number.
+"""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import ASGIFramework
+
+from libernet.net.exchange.protocol import block_protocol
+
+RECEIVE_BYTES = 16 * 1024
+
+MAX_IGNORED_BYTES = 64 * 1024
+"""How much of a refused body is read, so that the client gets to the answer before the reset."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How much of this node its peers may use.
+
+    *head_seconds*: from connecting to the end of the first request's head. *request_seconds*: from
+    there until the last byte of the answer is with the kernel; 1 MiB in 60 s are 17 kB/s.
+    *idle_seconds*: between requests. *linger_seconds*: for a refused client to read why.
+    """
+
+    connections: int = 128
+    connections_per_host: int = 32
+    head_seconds: float = 10
+    request_seconds: float = 60
+    idle_seconds: float = 60
+    linger_seconds: float = 2
+
+
+class Connection:
+    """Serve one client until it leaves or overstays.
+
+    State: `_life`, whose deadline is when this connection ends if nothing happens; `_is_closing`,
+    set once the last answer is sent: what still arrives is thrown away.
+
+    Tasks: `run`, which receives; below it at most one of hypercorn's that answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        config: Config,
+        stream: trio.abc.HalfCloseableStream,
+        limits: ServerLimits,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._stream = stream
+        self._limits = limits
+        self._life = trio.CancelScope()
+        self._is_closing = False
+
+    async def run(self) -> None:
+        """Return when the connection is over, whatever the reason; the stream is then closed."""
+        try:
+            with self._life:
+                self._allow(self._limits.head_seconds)
+                await self._serve()
+        except* Exception:  # noqa: BLE001 - the edge: arbitrary bytes meet hypercorn and h11 here
+            _log.warning("a connection to the peer port failed", exc_info=True)
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            protocol = block_protocol(self._app, self._config, nursery, self._handle)
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._receive(protocol)
+            nursery.cancel_scope.cancel()  # whoever is still answering answers nobody
+
+    async def _receive(self, protocol: H11Protocol) -> None:
+        ignored_bytes = 0
+        while ignored_bytes < MAX_IGNORED_BYTES:
+            data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            if not data:
+                return
+            if self._is_closing:
+                ignored_bytes += len(data)
+            else:
+                await protocol.handle(RawData(data))
+
+    async def _handle(self, event: Event) -> None:
+        """Do what hypercorn's protocol asks for."""
+        match event:
+            case RawData(data=data):
+                await self._send(data)
+            case Closed():
+                await self._close()
+            case Updated(idle=True):
+                self._allow(self._limits.idle_seconds)
+            case Updated(idle=False):
+                self._allow(self._limits.request_seconds)
+
+    def _allow(self, seconds: float) -> None:
+        if not self._is_closing:
+            self._life.deadline = trio.current_time() + seconds
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._life.cancel()
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def _close(self) -> None:
+        if self._is_closing:
+            return
+        self._allow(self._limits.linger_seconds)
+        self._is_closing = True
+        try:
+            await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._life.cancel()

@@ -1,0 +1,62 @@
+"""What a node gives to its peers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from libernet.blocks.errors import BlockCorrupt, BlockNotFound
+from libernet.blocks.ids import BlockId
+from libernet.blocks.store import Store
+
+READING_THREADS = 4
+"""Threads that read for peers at one time: however many peers ask, the mount's own reads find
+threads and disk free."""
+
+
+class Offer(Protocol):
+    """Decide which blocks peers may have, and read them."""
+
+    async def size(self, block_id: BlockId) -> int | None:
+        """Return how many bytes the block has, None when it is not here or not for peers."""
+        ...
+
+    async def read(self, block_id: BlockId) -> bytes | None:
+        """Return the block, checked against its id, None when it is not here or not for peers.
+
+        Raises StoreError when the store cannot say.
+        """
+        ...
+
+
+async def everything(block_id: BlockId) -> bool:
+    """Let peers have any block: who knows an id has been told it by someone who may."""
+    return True
+
+
+class StoreOffer:
+    """Blocks of the local store that *may_serve* agrees to."""
+
+    def __init__(
+        self, store: Store, may_serve: Callable[[BlockId], Awaitable[bool]] = everything
+    ) -> None:
+        self._store = store
+        self._may_serve = may_serve
+        self._threads = trio.CapacityLimiter(READING_THREADS)
+
+    async def size(self, block_id: BlockId) -> int | None:
+        """Return the size from the store's index; the block itself is not looked at."""
+        return self._store.size(block_id) if await self._may_serve(block_id) else None
+
+    async def read(self, block_id: BlockId) -> bytes | None:
+        """Return the block; a damaged one is set aside by the store and counts as absent."""
+        if not await self._may_serve(block_id):
+            return None
+        try:
+            if self._store.is_small(block_id):
+                return self._store.get(block_id)
+            if block_id not in self._store:
+                return None  # without a hop to a thread: anybody may ask for anything
+            return await trio.to_thread.run_sync(self._store.get, block_id, limiter=self._threads)
+        except (BlockNotFound, BlockCorrupt):
+            return None

@@ -1,0 +1,124 @@
+"""The peer port: blocks for whoever asks, within limits."""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import trio
+
+from libernet.net.exchange.app import exchange_app
+from libernet.net.exchange.connection import Connection, ServerLimits
+from libernet.net.exchange.listening import listen, port_of
+from libernet.net.exchange.offer import Offer
+from libernet.net.exchange.protocol import http_config
+
+IPV6_HOST_BITS = 64
+"""Addresses that differ in these low bits are one host: who has one has them all."""
+
+_ACCEPT_PAUSE_SECONDS = 0.1
+_TURN_AWAY_SECONDS = 1  # the answer fits into any empty buffer: it leaves at once or never
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+_log = logging.getLogger(__name__)
+
+
+class ExchangeServer:
+    """Serve the blocks of *offer* to peers.
+
+    State: `_connections`, how many there are from each host, never more than *limits* allow.
+
+    Tasks: `run`, below it one per listening address and one per connection.
+    """
+
+    def __init__(self, offer: Offer, *, limits: ServerLimits | None = None) -> None:
+        self._app = exchange_app(offer)
+        self._config = http_config()
+        self._limits = limits or ServerLimits()
+        self._connections: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are at the moment."""
+        return self._connections.total()
+
+    async def run(
+        self,
+        host: str | None,
+        port: int,
+        *,
+        task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen until cancelled; *task_status* gets the port.
+
+        It is the first free one from *port* upwards, any for 0. *host* None stands for all
+        addresses of this machine. Raises NetworkError when there is nowhere to listen.
+        """
+        listeners = await listen(host, port)
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(self._accept, listener, nursery)
+            _log.info("listening for peers on port %d", port_of(listeners[0]))
+            task_status.started(port_of(listeners[0]))
+
+    async def _accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        async with listener:
+            while True:
+                try:
+                    nursery.start_soon(self._welcome, await listener.accept())
+                except OSError as exc:
+                    # Out of file descriptors, or a network error of the new connection, which
+                    # accept(2) hands out too: neither is a reason to stop listening.
+                    _log.info("a connection from a peer could not be accepted: %s", exc)
+                    await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+
+    async def _welcome(self, stream: trio.SocketStream) -> None:
+        try:
+            host = _host_of(stream)
+        except OSError:
+            await trio.aclose_forcefully(stream)  # gone already
+            return
+        await self.serve(stream, host)
+
+    async def serve(self, stream: trio.abc.HalfCloseableStream, host: str) -> None:
+        """Serve the client at *host* until it leaves, or turn it away if there are too many."""
+        if self._is_full(host):
+            await _turn_away(stream)
+            return
+        with self._counted(host):
+            await Connection(self._app, self._config, stream, self._limits).run()
+
+    def _is_full(self, host: str) -> bool:
+        return (
+            self.connections >= self._limits.connections
+            or self._connections[host] >= self._limits.connections_per_host
+        )
+
+    @contextmanager
+    def _counted(self, host: str) -> Iterator[None]:
+        self._connections[host] += 1
+        try:
+            yield
+        finally:
+            self._connections[host] -= 1
+            if not self._connections[host]:
+                del self._connections[host]
+
+
+async def _turn_away(stream: trio.abc.HalfCloseableStream) -> None:
+    with trio.move_on_after(_TURN_AWAY_SECONDS):
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(_BUSY)
+    await trio.aclose_forcefully(stream)
+
+
+def _host_of(stream: trio.SocketStream) -> str:
+    """Return what connections are counted by: the address, of IPv6 the network only."""
+    text: str = stream.socket.getpeername()[0].partition("%")[0]
+    address = ipaddress.ip_address(text)
+    if address.version == 4:
+        return text
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((int(address), 128 - IPV6_HOST_BITS), strict=False))
