@@ -2,10 +2,11 @@
 
 Invariants:
 
-1. A row of the index speaks of bytes that are on the disk, under their name, and hash to the id.
+1. A row of class OWN speaks of bytes that are on the disk, under their name, and hash to the id.
 2. A file under blocks/xx/ was completely on the disk before it got its name.
 3. Nothing is served that does not hash to the id it was asked for by.
 4. A block that is put can be read at once, and goes on being readable while it becomes durable.
+5. No row of class OWN becomes one of class CACHED, and only rows of class CACHED are evicted.
 
 The write order that keeps them, through kill -9 and power cut at any point:
 
@@ -15,16 +16,25 @@ The write order that keeps them, through kill -9 and power cut at any point:
                   rows and bytes · COMMIT with synchronous=FULL · only then drop them from the queue
     damage        move the file to corrupt/ (copy a small block there) · delete its row
 
-What a crash can leave: a file in incoming/, removed at the next start, and a file under blocks/xx/
-without a row, which nothing reads and the next put of that id writes anew. A crash amid "damage"
-leaves a row without a file: the block is not found, and the next put of it makes it whole.
+Cached blocks, fetched from peers, are worth no fsync: a torn or missing one is not here.
+
+    cached block  write incoming/ID.n, unless small · rename to cached/ID · queue its row
+    now one's own as if it were new: written anew, and the row replaced. Only then it counts
+    eviction      delete the rows · then the files
+
+What a crash can leave: a file in incoming/, or one under cached/ without a row, both removed at
+the next start, and a file under blocks/xx/ without a row, which nothing reads and the next put of
+that id writes anew. A crash amid "damage" leaves a row without a file: the block is not found, and
+the next put of it makes it whole.
 """
 
 import logging
-import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeGuard
+from typing import Final, Self, TypeGuard
 
 from typing_extensions import Buffer
 
@@ -36,12 +46,26 @@ from libernet.blocks.errors import (
 )
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.store_cache import BlockCache, CacheLimits
 from libernet.blocks.store_files import BlockFiles, store_error, sync_folder
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
+from libernet.blocks.store_queue import PutQueue
 
 SMALL_BLOCK_BYTES = 32 * 1024
 """Largest block kept in the index: below that a file of its own costs more than its bytes, and a
 hop to another thread more than reading it."""
+
+CACHE_BYTES = 10 * 1024**3
+"""Room for cached blocks: a few hours of video, and little beside what disks have today."""
+
+RESERVE_BYTES = 1024**3
+"""What cached blocks leave free on the disk: more than is written between two looks at it."""
+
+_MAX_QUEUED_LARGE = 256
+"""Large cached blocks that may wait for a flush before the next one does it. A kill loses them."""
+
+_MAX_QUEUED_BYTES = 32 * 1024 * 1024
+"""Memory that small blocks may take before the next cached one flushes: somebody forgot to."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,22 +73,29 @@ _log = logging.getLogger(__name__)
 class Store:
     """The blocks in *folder*, between `with` and its end, for any number of threads.
 
-    State: `_queue`, the entries put and not yet committed, guarded by `_queue_lock`; an entry
-    leaves it only after its commit, so who looks there first and in the index then misses nothing.
-    `_puts` and `_committed_puts` count entries ever queued, and of these the durable ones.
-    `_commit_lock` lets one thread at a time write to the index; it is taken before `_queue_lock`.
+    State: what its parts hold: the files, the index, the queue of what is not committed yet, the
+    cache, which decides about cached blocks. The queue's two locks are everybody's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    small_bytes: Final = SMALL_BLOCK_BYTES
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        reserve_bytes: int = RESERVE_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep at most *cache_bytes* of cached blocks, and *reserve_bytes* of the disk free of
+        them. *clock* answers in seconds since 1970.
+        """
         self._folder = folder
         self._files = BlockFiles(folder)
         self._index = BlockIndex(folder / "index.sqlite")
-        self._queue: dict[BlockId, Entry] = {}
-        self._queued_bytes = 0
-        self._puts = 0
-        self._committed_puts = 0
-        self._queue_lock = threading.Lock()
-        self._commit_lock = threading.Lock()
+        self._queue = PutQueue(self._index, self._files)
+        limits = CacheLimits(cache_bytes, reserve_bytes)
+        self._cache = BlockCache(self._index, self._files, self._queue, limits=limits, clock=clock)
 
     def __enter__(self) -> Self:
         """Open the store, or make it where there is none.
@@ -76,6 +107,8 @@ class Store:
             sync_folder(self._folder.parent)  # also if it was there: its maker may have died here
             self._index.open()
             self._files.prepare()
+            if self._index.was_left_open:
+                self._files.remove_cached_unless(self._index.is_cached)
         except OSError as exc:
             self._index.close()
             raise store_error(exc, self._folder) from exc
@@ -90,28 +123,31 @@ class Store:
         """Flush and close; what cannot be made durable is raised after closing."""
         try:
             self.flush()
+            self._cache.write_asked()
         finally:
             self._index.close()
 
     @property
+    def queued_blocks(self) -> int:
+        """How many blocks wait for the next flush."""
+        return len(self._queue)
+
+    @property
     def queued_bytes(self) -> int:
         """How much memory the small blocks take that wait for the next flush."""
-        return self._queued_bytes
+        return self._queue.small_bytes
 
     def put(self, block_id: BlockId, block: Buffer) -> None:
         """Keep a block of one's own, durably after the next `flush`.
 
         *block_id* must be the id of *block*: the caller has just computed it. A large block is
         written and fsynced here and now, so several threads should put at the same time; one that
-        is already here is not written again. Raises StoreFull, leaving nothing behind, and
-        BlockTooLarge.
+        is already here is not written again, unless as a cached one. Raises StoreFull, leaving
+        nothing behind, and BlockTooLarge.
         """
-        size_bytes = memoryview(block).nbytes
-        if size_bytes > MAX_BLOCK_BYTES:
-            raise BlockTooLarge(
-                f"block {block_id} has {size_bytes} bytes, the limit is {MAX_BLOCK_BYTES}"
-            )
-        if block_id in self._queue:
+        size_bytes = _checked_size(block_id, block)
+        queued = self._queue.get(block_id)
+        if queued is not None and not queued.is_cached:
             return
         if size_bytes <= SMALL_BLOCK_BYTES:
             self._put_small(block_id, bytes(block))
@@ -121,84 +157,130 @@ class Store:
     def _put_small(self, block_id: BlockId, block: bytes) -> None:
         known = self._index.find(block_id)
         # comparing costs less than 10 us, and heals what has gone bad since
-        if known is not None and known.content == block:
+        if known is not None and known.content == block and not known.is_cached:
             return
-        with self._queue_lock:
-            self._enqueue(Entry(block_id, BlockClass.OWN, len(block), False, block))
+        with self._queue.lock:
+            self._queue.add(Entry(block_id, BlockClass.OWN, len(block), False, block))
 
     def _put_large(self, block_id: BlockId, block: Buffer, size_bytes: int) -> None:
         try:
-            if self._index.size(block_id) == size_bytes and self._files.holds(block_id, size_bytes):
+            known_bytes = self._index.own_size(block_id)
+            if known_bytes == size_bytes and self._files.holds(block_id, size_bytes):
                 return
             temporary = self._files.write(block_id, block)
-            with self._queue_lock:
+            with self._queue.lock:
                 self._files.name(temporary, block_id)
-                self._enqueue(Entry(block_id, BlockClass.OWN, size_bytes, True))
+                self._queue.add(Entry(block_id, BlockClass.OWN, size_bytes, True))
+                self._files.remove_cached(block_id)
         except OSError as exc:
             raise store_error(exc, self._folder) from exc
 
-    def _enqueue(self, entry: Entry) -> None:
-        if entry.id in self._queue:
-            return
-        self._queue[entry.id] = entry
-        self._queued_bytes += len(entry.content or b"")
-        self._puts += 1
+    def put_cached(self, block_id: BlockId, block: Buffer) -> bool:
+        """Keep a block that a peer sent while there is room for it; return whether it is kept.
+
+        *block_id* must be the id of *block*: the caller has just checked it. A crash may lose it,
+        also after a flush. What was asked for least recently goes when it needs room: at once for
+        a large block, which is no work for an event loop, with the next flush for small ones (25
+        us), which may then be given up after all. If the block is one's own, or was until it was
+        found damaged, it is put as such. Raises BlockTooLarge, but never that it cannot be kept.
+        """
+        size_bytes = _checked_size(block_id, block)
+        try:
+            return self._put_cached(block_id, block, size_bytes)
+        except (StoreError, OSError) as exc:
+            _log.debug("block %s cannot be cached: %s", block_id, exc)
+            return False
+
+    def _put_cached(self, block_id: BlockId, block: Buffer, size_bytes: int) -> bool:
+        known = self._entry(block_id)
+        if known is not None and known.is_cached and _is_block(self._load(known), block_id):
+            self._cache.note_asked(known)
+            return True
+        if (known is not None and not known.is_cached) or self._files.was_set_aside(block_id):
+            self.put(block_id, block)
+            return True
+        is_small = size_bytes <= SMALL_BLOCK_BYTES
+        if not self._cache.could_take(size_bytes) or not (
+            is_small or self._cache.make_room(size_bytes)
+        ):
+            _log.debug("block %s is not cached, there is no room", block_id)
+            return False
+        self._enqueue_cached(block_id, block, size_bytes)
+        if is_small:
+            must_flush = self._queue.small_bytes > _MAX_QUEUED_BYTES
+        else:
+            must_flush = self._queue.cached >= _MAX_QUEUED_LARGE
+        if must_flush:
+            self.flush()
+        return True
+
+    def _enqueue_cached(self, block_id: BlockId, block: Buffer, size_bytes: int) -> None:
+        in_file = size_bytes > SMALL_BLOCK_BYTES
+        content = None if in_file else bytes(block)
+        entry = Entry(block_id, BlockClass.CACHED, size_bytes, in_file, content, self._cache.now())
+        temporary = self._files.write(block_id, block, durable=False) if in_file else None
+        with self._queue.lock:
+            if temporary is not None:
+                self._files.name(temporary, block_id, cached=True)
+            if not self._queue.add(entry).is_cached:  # somebody was faster to put it as one's own
+                self._files.remove_cached(block_id)
+
+    def trim(self) -> None:
+        """Note when cached blocks were asked for, and evict until they leave the room they must.
+
+        To be called now and then, in a thread: reading writes nothing, and a disk that something
+        else fills is not looked at otherwise. Raises StoreFull or StoreError.
+        """
+        self._cache.write_asked()
+        self._cache.trim()
+
+    def lease(self, block_ids: Collection[BlockId]) -> AbstractContextManager[None]:
+        """Keep those of these blocks that are here, or come, until the end of the context."""
+        return self._cache.lease(block_ids)
+
+    def discard(self, block_id: BlockId) -> bool:
+        """Give up a cached block, durably; return False if it is not here, leased or one's own."""
+        self._queue.flush()
+        return self._cache.discard(block_id)
 
     def flush(self) -> None:
         """Return when every block is durable whose `put` returned before this was called.
 
         Threads that flush at the same time share commits. Raises StoreFull or StoreError with
-        everything still queued, so that a later flush can succeed.
+        one's own blocks still queued, so that a later flush can succeed.
         """
-        with self._queue_lock:
-            wanted = self._puts
-        with self._commit_lock:
-            if self._committed_puts < wanted:
-                self._commit_queue()
-
-    def _commit_queue(self) -> None:
-        with self._queue_lock:
-            entries = list(self._queue.values())
-            puts = self._puts
-        try:
-            self._files.sync_names(entry.id for entry in entries if entry.in_file)
-        except OSError as exc:
-            raise store_error(exc, self._folder) from exc
-        self._index.replace(entries)
-        with self._queue_lock:
-            for entry in entries:
-                self._dequeue(entry.id)
-            self._committed_puts = puts
-
-    def _dequeue(self, block_id: BlockId) -> None:
-        entry = self._queue.pop(block_id, None)
-        if entry is not None:
-            self._queued_bytes -= len(entry.content or b"")
+        self._cache.settle()
+        self._queue.flush()
 
     def get(self, block_id: BlockId) -> bytes:
         """Return a block, checked against its id.
 
         Raises BlockNotFound if it is not here, and BlockCorrupt if it was damaged: it is then set
-        aside and forgotten, so that it can be fetched and put again. For a damaged block this may
-        wait for a commit that is under way.
+        aside and forgotten, so that it can be fetched and put again. A damaged cached block just
+        is not here. For a damaged block this may wait for a commit that is under way.
         """
         entry = self._entry(block_id)
         if entry is None:
             raise BlockNotFound(f"block {block_id} is not in the store")
         block = self._load(entry)
-        if _is_block(block, block_id):
-            return block
-        return self._look_again(block_id)
+        if not _is_block(block, block_id):
+            return self._look_again(block_id)
+        if entry.is_cached:
+            self._cache.note_asked(entry)
+        return block
 
     def _entry(self, block_id: BlockId) -> Entry | None:
-        return self._queue.get(block_id) or self._index.find(block_id)
+        queued = self._queue.get(block_id)
+        if queued is not None:
+            return queued
+        return None if self._cache.is_leaving(block_id) else self._index.find(block_id)
 
     def _load(self, entry: Entry) -> bytes | None:
         """Return the bytes as they are stored, None if only the entry is left."""
         if not entry.in_file:
             return entry.content
         try:
-            return self._files.read(entry.id, entry.size_bytes)
+            return self._files.read(entry.id, entry.size_bytes, cached=entry.is_cached)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -210,18 +292,20 @@ class Store:
         Both locks are held: another thread may have set it aside since the first look, and a third
         have put it anew, which must not be undone.
         """
-        with self._commit_lock, self._queue_lock:
+        with self._queue.commit_lock, self._queue.lock:
             entry = self._entry(block_id)
-            if entry is not None:
-                block = self._load(entry)
-                if _is_block(block, block_id):
-                    return block
-                if entry.in_file and block is None:
-                    _log.warning(
-                        "a block is missing, its file %s is gone", self._files.path(block_id)
-                    )
-                    raise BlockNotFound(f"the file of block {block_id} is missing")
-                self._set_aside(entry, block)
+            if entry is None:
+                raise BlockNotFound(f"block {block_id} is not in the store any more")
+            block = self._load(entry)
+            if _is_block(block, block_id):
+                return block
+            if entry.is_cached:
+                self._lose(entry)
+                raise BlockNotFound(f"the cached block {block_id} was torn")
+            if entry.in_file and block is None:
+                _log.warning("a block is missing, its file %s is gone", self._files.path(block_id))
+                raise BlockNotFound(f"the file of block {block_id} is missing")
+            self._set_aside(entry, block)
         raise BlockCorrupt(f"block {block_id} was damaged in the store and has been set aside")
 
     def _set_aside(self, entry: Entry, block: bytes | None) -> None:
@@ -235,7 +319,16 @@ class Store:
         except (OSError, StoreError) as exc:
             # A put heals it all the same: it misses the file, or compares a small block's bytes.
             _log.warning("the damaged block %s could not be forgotten: %s", entry.id, exc)
-        self._dequeue(entry.id)
+        self._queue.remove(entry)
+
+    def _lose(self, entry: Entry) -> None:
+        _log.info("the cached block %s is torn or gone; it is forgotten", entry.id)
+        self._queue.remove(entry)
+        self._files.remove_cached(entry.id)
+        try:
+            self._index.forget_cached([entry.id], {})
+        except StoreError as exc:
+            _log.warning("the torn block %s could not be forgotten: %s", entry.id, exc)
 
     def __contains__(self, block_id: BlockId) -> bool:
         return self.size(block_id) is not None
@@ -243,7 +336,9 @@ class Store:
     def size(self, block_id: BlockId) -> int | None:
         """Return how many bytes a block has, or None if it is not here; an index look-up."""
         queued = self._queue.get(block_id)
-        return queued.size_bytes if queued is not None else self._index.size(block_id)
+        if queued is not None:
+            return queued.size_bytes
+        return None if self._cache.is_leaving(block_id) else self._index.size(block_id)
 
     def is_small(self, block_id: BlockId) -> bool:
         """Say whether a block is here and quicker to read than a hop to another thread takes."""
@@ -252,7 +347,27 @@ class Store:
 
     def totals(self) -> StoreTotals:
         """Count what is durable: a scan of the index, 0.2 s per million blocks."""
+        by_class = self.totals_by_class().values()
+        return StoreTotals(
+            sum(totals.blocks for totals in by_class), sum(totals.bytes for totals in by_class)
+        )
+
+    def totals_by_class(self) -> dict[BlockClass, StoreTotals]:
+        """Count what is durable of each class, with the same effort."""
         return self._index.totals()
+
+    def cached_totals(self) -> StoreTotals:
+        """Return how many cached blocks were committed, without counting."""
+        return self._index.cached
+
+
+def _checked_size(block_id: BlockId, block: Buffer) -> int:
+    size_bytes = memoryview(block).nbytes
+    if size_bytes > MAX_BLOCK_BYTES:
+        raise BlockTooLarge(
+            f"block {block_id} has {size_bytes} bytes, the limit is {MAX_BLOCK_BYTES}"
+        )
+    return size_bytes
 
 
 def _is_block(block: bytes | None, block_id: BlockId) -> TypeGuard[bytes]:

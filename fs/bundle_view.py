@@ -1,6 +1,6 @@
 """Bundles as folders: what documents list, read through the chunk cache.
 
-The same code shows snapshots, addresses and, later, remote bundles.
+The same code shows snapshots, addresses and bundles that were opened.
 """
 
 import errno
@@ -8,7 +8,8 @@ import os
 import stat
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -26,7 +27,8 @@ from libernet.blocks.documents import (
     parse_page,
 )
 from libernet.blocks.entries import Attributes
-from libernet.blocks.errors import PeerTimeout
+from libernet.blocks.errors import LibernetError, PeerTimeout
+from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.source import Origin
 from libernet.fs.bundle_ahead import SmallFiles
@@ -56,15 +58,27 @@ class Bundles:
     """Open what references lead to.
 
     State: _opened, parsed documents and pages by reference, the least recently used first.
+    *is_here* says whether a block can be had without asking anybody.
     """
 
-    def __init__(self, chunks: ChunkCache) -> None:
+    def __init__(self, chunks: ChunkCache, is_here: Callable[[BlockId], bool]) -> None:
         self.chunks = chunks
+        self._is_here = is_here
         self._opened: OrderedDict[Reference, _Opened] = OrderedDict()
 
-    def folder(self, reference: Reference, appearance: Appearance) -> "BundleFolder":
-        """Return the folder that *reference* opens; nothing is fetched before it is looked into."""
-        return BundleFolder(self, appearance, Origin(reference.id), reference=reference)
+    def folder(self, reference: Reference, appearance: Appearance) -> "BundleRoot":
+        """Return the folder that *reference* opens; nothing is fetched before it is looked into.
+
+        It has *appearance* until its document was read.
+        """
+        kept = self._kept(reference)
+        if kept is not None and isinstance(kept.listing, Document):
+            appearance = _appearance(kept.listing.attributes, 0)
+        return BundleRoot(self, appearance, reference)
+
+    def is_here(self, reference: Reference) -> bool:
+        """Say whether a folder's document can be had without asking anybody."""
+        return reference in self._opened or self._is_here(reference.id)
 
     async def document(self, reference: Reference, origin: Origin) -> _Opened:
         """Return the document of a folder; FormatError when the block is none."""
@@ -178,6 +192,29 @@ class BundleFolder(FolderNode):
         if kind == stat.S_IFREG:
             return BundleFile(self._bundles.chunks, appearance, entry, origin, opened.small_files)
         return Node(appearance)
+
+
+class BundleRoot(BundleFolder):
+    """The folder that a reference opens; it looks as its document says once that was read."""
+
+    __slots__ = ("identity",)
+    is_lasting = False
+
+    def __init__(self, bundles: Bundles, appearance: Appearance, reference: Reference) -> None:
+        super().__init__(bundles, appearance, Origin(reference.id), reference=reference)
+        self.identity = reference
+
+    async def look_here(self) -> None:
+        """Read the document if it is on this machine; else nothing is asked for."""
+        if self._bundles.is_here(self.identity):
+            with suppress(LibernetError):  # whoever looks into the folder is told
+                await self._open()
+
+    async def _open(self) -> _Opened:
+        opened = await super()._open()
+        assert isinstance(opened.listing, Document)
+        self.appearance = _appearance(opened.listing.attributes, 0)
+        return opened
 
 
 class BundleLink(LinkNode):

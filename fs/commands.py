@@ -1,6 +1,7 @@
 """libernet: the commands for a running mount."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import click
 
 import libernet
-from libernet.blocks.errors import LibernetError
+from libernet.blocks.errors import FormatError, LibernetError
+from libernet.blocks.reference import Reference
 from libernet.fs.control_client import ask, nobody
 from libernet.fs.lock import holder
 from libernet.fs.places import STATE_VARIABLE, Places
@@ -70,6 +72,55 @@ def snapshot(places: Places, name: str, *, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_with_json
+@click.pass_obj
+def share(places: Places, path: Path, *, as_json: bool) -> None:
+    """Print a reference that opens the backup, folder or file at PATH for whoever has it.
+
+    PATH is in the mount, or begins with backups/. A reference cannot be taken back.
+    """
+    inside = _inside_mount(places, path)
+    answer = ask(places.runtime, "share", {"path": inside}, timeout=SNAPSHOT_SECONDS)
+    click.echo(json.dumps(answer) if as_json else answer["reference"])
+
+
+@cli.command("open")
+@click.argument("reference")
+@click.argument("name", required=False)
+@_with_json
+@click.pass_obj
+def open_(places: Places, reference: str, name: str | None, *, as_json: bool) -> None:
+    """Open the bundle of REFERENCE as the folder bundles/NAME; print where it is."""
+    try:
+        Reference.parse(reference)
+    except FormatError as error:
+        raise click.UsageError(str(error)) from None
+    answer = ask(places.runtime, "open", {"reference": reference, "name": name})
+    click.echo(json.dumps(answer) if as_json else answer["path"])
+
+
+@cli.command()
+@click.argument("name")
+@_with_json
+@click.pass_obj
+def close(places: Places, name: str, *, as_json: bool) -> None:
+    """Close the bundle that was opened as bundles/NAME; its blocks may stay for a while."""
+    answer = ask(places.runtime, "close", {"name": name})
+    if as_json:
+        click.echo(json.dumps(answer))
+
+
+@cli.command()
+@_with_json
+@click.pass_obj
+def peers(places: Places, *, as_json: bool) -> None:
+    """Show the other nodes that this one asked, and how they did."""
+    answer = ask(places.runtime, "peers")
+    click.echo(json.dumps(answer, indent=2) if as_json else describe_peers(answer))
+
+
+@cli.command()
 @_with_json
 @click.pass_obj
 def sync(places: Places, *, as_json: bool) -> None:
@@ -101,6 +152,32 @@ def unmount(places: Places, *, as_json: bool) -> None:
         click.echo(json.dumps({"unmounted": str(found.mountpoint)}))
 
 
+def _inside_mount(places: Places, path: Path) -> str:
+    """Return *path* relative to the mount point, which is not looked into here."""
+    found = holder(places.data)
+    if found is None:
+        raise nobody(places.runtime)
+    if path.parts[:1] == ("backups",):
+        return str(path)
+    absolute = Path(os.path.abspath(path))
+    for candidate in (absolute, Path(os.path.realpath(absolute.parent), absolute.name)):
+        if candidate.is_relative_to(found.mountpoint):
+            return str(candidate.relative_to(found.mountpoint))
+    raise LibernetError(f"{path} is not below {found.mountpoint}, where this Libernet is mounted")
+
+
+def describe_peers(answer: dict[str, Any]) -> str:
+    """Return the answer to `peers` as lines for a person."""
+    lines = [f"listening   port {answer['listening']}"]
+    lines += [
+        f"{peer['address']}  gave {_count(peer['delivered'], 'block')},"
+        f" failed {_count(peer['failed'], 'time')}"
+        + (f"; last: {peer['last_error']}" if peer["last_error"] else "")
+        for peer in answer["peers"]
+    ]
+    return "\n".join(lines if len(lines) > 1 else [*lines, "no peer was asked yet"])
+
+
 def describe(answer: dict[str, Any]) -> str:
     """Return the answer to `status` as lines for a person."""
     waiting, store = answer["not_durable"], answer["store"]
@@ -113,6 +190,10 @@ def describe(answer: dict[str, Any]) -> str:
     lines.append(f"backups     {len(backups) or 'none yet'}")
     width = max((len(backup["name"]) for backup in backups), default=0)
     lines += [f"  {backup['name']:<{width}}  {_publication(backup)}" for backup in backups]
+    unannounced = len(answer.get("not_announced", ()))
+    if unannounced:
+        lines.append(f"announced   all but {_count(unannounced, 'root')}: nobody was reached yet")
+    lines += [_failure(failure) for failure in answer.get("failures", ())]
     return "\n".join(lines)
 
 
@@ -124,6 +205,14 @@ def size_text(size_bytes: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def _failure(failure: dict[str, Any]) -> str:
+    asked = ", ".join(failure["asked"]) or "nobody: no peer is known"
+    return (
+        f"missing     block {failure['block'][:12]}... of {failure['path'] or 'the bundle itself'}"
+        f" since {failure['since_seconds']:.0f} s; asked: {asked}"
+    )
 
 
 def _durability(files: int, size_bytes: int) -> str:

@@ -249,6 +249,11 @@ class Files(SealOwner):
         if batch:
             self._workers.submit(batch, self)
 
+    async def seal_all(self) -> None:
+        """Return when everything that was unsealed has been tried to seal."""
+        self.seal_resting(everything=True)
+        await self._workers.drain()
+
     def sealed(self, ranges: Iterable[RangeToSeal]) -> None:
         """Put chunks in the place of the ranges that still show what was sealed."""
         for done in ranges:

@@ -160,6 +160,16 @@ class JournalReader:
             for number, backup, backup_name, name, url, generation, at in rows
         ]
 
+    def opened(self) -> dict[bytes, Reference]:
+        """Return the bundles that are open, by name."""
+        rows = self._connection.execute("SELECT name, reference FROM opened ORDER BY name")
+        return {name: Reference.parse(reference) for name, reference in rows}
+
+    def shares(self) -> list[Reference]:
+        """Return the references that were handed out."""
+        rows = self._connection.execute("SELECT reference FROM share ORDER BY shared_ns")
+        return [Reference.parse(reference) for (reference,) in rows]
+
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
         return row
@@ -254,6 +264,25 @@ class Journal:
                     snapshot.generation,
                     snapshot.published_ns,
                 ),
+            )
+
+    def record_opened(self, name: bytes, reference: Reference, opened_ns: int) -> None:
+        """Commit that a bundle is open under a name."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO opened VALUES (?, ?, ?)", (name, str(reference), opened_ns)
+            )
+
+    def record_closed(self, name: bytes) -> None:
+        """Commit that no bundle is open under a name any more."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM opened WHERE name = ?", (name,))
+
+    def record_share(self, reference: Reference, path: bytes, shared_ns: int) -> None:
+        """Commit that a reference was handed out for a path."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO share VALUES (?, ?, ?)", (str(reference), path, shared_ns)
             )
 
     def _apply_extents(self, connection: sqlite3.Connection, batch: Batch) -> None:

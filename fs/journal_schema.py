@@ -79,6 +79,20 @@ CREATE TABLE snapshot (
     UNIQUE (backup, name)
 );
 
+-- Bundles that a person opened: what `bundles/NAME` leads to.
+CREATE TABLE opened (
+    name      BLOB PRIMARY KEY,
+    reference TEXT NOT NULL,
+    opened_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- References that were handed out for a path below backups/ (as it was then): they stay announced.
+CREATE TABLE share (
+    reference TEXT PRIMARY KEY,
+    path      BLOB NOT NULL,
+    shared_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- `version` of these tables, `generation` last committed, `next_ino` never given out yet.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """

@@ -152,10 +152,18 @@ _ALL = (
     Key("bind", "IP address to listen on", "ADDRESS", str, _ip_address),
     Key("peers", "connect to this node; repeat it", "HOST:PORT", lambda t: t.split(","), _peers),
     _flag_key("lan", "look for nodes on the local network"),
+    _flag_key("private_network", "dial private addresses that other nodes name"),
     _flag_key("allow_other", "let other users look into the mount"),
     Key("uid", "owner shown for the mount", "USER", _number_text, _user),
     Key("gid", "group shown for the mount", "GROUP", _number_text, _group),
     _flag_key("read_only", "refuse every change"),
+    Key(
+        "cache_bytes",
+        "blocks kept that were fetched from others",
+        "N",
+        _number_text,
+        _whole(0, 2**62),
+    ),
     Key(
         "publish_after_seconds",
         "rest after which a changed backup is published",

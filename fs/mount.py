@@ -12,12 +12,13 @@ from libernet.fs.fuse.session import FuseSession, stop_on_signals
 from libernet.fs.lock import Phase, StateLock
 from libernet.fs.node import LocalNode
 from libernet.fs.node_commands import NodeCommands
+from libernet.fs.outside import Outside
 from libernet.fs.places import Places
 from libernet.fs.process import tune
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage, opened
 from libernet.net.address import PeerAddress
-from libernet.net.local import LocalSource
+from libernet.net.network import Network, NetworkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -31,16 +32,14 @@ class MountedNode:
     """
 
     def __init__(self, settings: Settings, places: Places, storage: Storage) -> None:
-        node = LocalNode(storage, LocalSource(storage.store), settings)
-        commands = NodeCommands(
-            settings=settings,
-            files=node.files,
-            checkpointer=node.checkpointer,
-            publisher=node.publisher,
-            snapshots=node.snapshots,
-            tree=node.tree,
-            store=storage.store,
+        self._network = Network(storage.store, _network_settings(settings), places.data)
+        outside = Outside(
+            announce=self._network.announcer.add,
+            withdraw=self._network.announcer.remove,
+            status=self._network.status,
         )
+        node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
+        commands = NodeCommands(settings, node, storage.store)
         self._node = node
         self._session = FuseSession(node.namespace, settings)
         self._control = ControlServer(places.runtime, commands.handlers())
@@ -52,6 +51,7 @@ class MountedNode:
             await listening.start(stop_on_signals, self._session, _STOP_SIGNALS)
             async with self._node.running(), trio.open_nursery() as serving:
                 await serving.start(self._control.run)
+                await serving.start(self._network.run)
                 self._session.mount()
                 try:
                     ready()
@@ -70,10 +70,8 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
 
     Raises LibernetError or OSError when it cannot start, or what it has cannot be made durable.
     """
-    for peer in settings.peers:
-        PeerAddress.parse(peer)
     tune()
-    with opened(places.data) as storage:
+    with opened(places.data, cache_bytes=settings.cache_bytes) as storage:
         node = MountedNode(settings, places, storage)
         for number in _STOP_SIGNALS:
             # What counts from run()'s end to that of the process: let the storage be closed.
@@ -81,3 +79,13 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
         trio.run(node.run, ready, lambda: lock.mark(Phase.ENDING))
     _log.info("Libernet %s ended, everything is durable", __version__)
     return 0
+
+
+def _network_settings(settings: Settings) -> NetworkSettings:
+    """Return what the network is told; FormatError for a peer that is no address."""
+    return NetworkSettings(
+        host=settings.bind,
+        port=settings.port,
+        peers=tuple(PeerAddress.parse(peer) for peer in settings.peers),
+        private_network=settings.private_network,
+    )

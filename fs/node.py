@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from libernet.blocks.chunking import Chunker
+from libernet.blocks.ids import BlockId
 from libernet.blocks.sealing import Sealer
 from libernet.blocks.source import BlockSource
 from libernet.fs.backups import Backups
@@ -17,12 +18,14 @@ from libernet.fs.chunks import ChunkCache
 from libernet.fs.files import Files
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.namespace import MOUNT_INO, Namespace
-from libernet.fs.nodes import FolderNode, Node, folder_appearance
+from libernet.fs.nodes import Appearance, FolderNode, Node, folder_appearance
+from libernet.fs.outside import Outside
 from libernet.fs.overlay import Overlay
 from libernet.fs.pieces import PieceReader
 from libernet.fs.publisher import Publisher
 from libernet.fs.sealing import ChunkMaker, SealingWorkers
 from libernet.fs.settings import Settings
+from libernet.fs.shelf import Shelf, ShelfFolder
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.space import Space
 from libernet.fs.storage import Storage
@@ -42,6 +45,7 @@ class LocalNode:
         source: BlockSource,
         settings: Settings,
         *,
+        outside: Outside | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         owner = (
@@ -54,6 +58,7 @@ class LocalNode:
         overlay = Overlay(storage.reader)
         space = Space(storage.folder)
         self._workers = SealingWorkers(maker, storage.log)
+        self._store = storage.store
         self._chunks = ChunkCache(source)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)
@@ -75,21 +80,23 @@ class LocalNode:
             max_age_seconds=settings.checkpoint_seconds,
         )
         self.files.checkpoint = self.checkpointer.durable
+        self.outside = outside or Outside()
+        self.shelf = Shelf(storage, self.checkpointer.writing)
         self.snapshots = Snapshots(storage.reader, self.tree)
         self.publisher = Publisher(
             storage=storage,
             checkpointer=self.checkpointer,
             files=self.files,
-            workers=self._workers,
             tree=self.tree,
             maker=maker,
             snapshots=self.snapshots,
             quiet_seconds=settings.publish_after_seconds,
+            announce=self.outside.announce,
         )
         backups = Backups(
             tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
         )
-        root = _root(owner, self.snapshots, Bundles(self._chunks), clock())
+        root = self._root(folder_appearance(*owner, clock()))
         self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO))
 
     @asynccontextmanager
@@ -104,6 +111,8 @@ class LocalNode:
                     serving.start_soon(self._chunks.run)
                     serving.start_soon(self.publisher.run)
                     self.files.adopt_unsealed()
+                    for block_id in self._roots():
+                        self.outside.announce(block_id)
                     yield
                     serving.cancel_scope.cancel()
             except Exception as exc:  # noqa: BLE001 - what was accepted is kept, then it is raised
@@ -116,21 +125,25 @@ class LocalNode:
         if failure is not None:
             raise failure
 
+    def _roots(self) -> list[BlockId]:
+        """Return the ids that others are told of: of snapshots, shares and opened bundles."""
+        opened = [reference.id for reference in self.shelf.references().values()]
+        here = [block_id for block_id in opened if block_id in self._store]
+        return [*self.publisher.roots(), *here]
+
+    def _root(self, look: Appearance) -> FolderNode:
+        """Return the folder that is mounted; `backups/` is added by the namespace."""
+        bundles = Bundles(self._chunks, self._store.__contains__)
+        entries: dict[bytes, Node] = {
+            b"bundles": ShelfFolder(look, self.shelf, bundles),
+            b"snapshots": SnapshotsFolder(look, self.snapshots, bundles),
+            b"sha256": AddressFolder(look, bundles),
+        }
+        return FixedFolder(look, entries)
+
 
 def _show_owner(tree: Tree, uid: int | None, gid: int | None) -> None:
     """Let `backups/` have the owner asked for; by itself it keeps the one it was given last."""
     inode = tree.inode(ROOT_INO)
     if uid not in {None, inode.uid} or gid not in {None, inode.gid}:
         tree.set_attributes(ROOT_INO, Changes(uid=uid, gid=gid))
-
-
-def _root(
-    owner: tuple[int, int], snapshots: Snapshots, bundles: Bundles, now_ns: int
-) -> FolderNode:
-    """Return the folder that is mounted; `backups/` is added by the namespace."""
-    look = folder_appearance(*owner, now_ns)
-    entries: dict[bytes, Node] = {
-        b"snapshots": SnapshotsFolder(look, snapshots, bundles),
-        b"sha256": AddressFolder(look, bundles),
-    }
-    return FixedFolder(look, entries)

@@ -8,13 +8,11 @@ import trio
 
 from libernet import __version__
 from libernet.blocks.errors import FormatError, LibernetError
+from libernet.blocks.reference import Reference
 from libernet.blocks.store import Store
-from libernet.fs.checkpoint import Checkpointer
-from libernet.fs.files import Files
-from libernet.fs.publisher import Publisher
+from libernet.fs.inode import ROOT_INO
+from libernet.fs.node import LocalNode
 from libernet.fs.settings import Settings
-from libernet.fs.snapshots import Snapshots
-from libernet.fs.tree import Tree
 
 Answer = dict[str, Any]
 
@@ -22,51 +20,93 @@ Answer = dict[str, Any]
 class NodeCommands:
     """Answer the requests that come through the control socket."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        files: Files,
-        checkpointer: Checkpointer,
-        publisher: Publisher,
-        snapshots: Snapshots,
-        tree: Tree,
-        store: Store,
-    ) -> None:
+    def __init__(self, settings: Settings, node: LocalNode, store: Store) -> None:
         self._settings = settings
-        self._files = files
-        self._checkpointer = checkpointer
-        self._publisher = publisher
-        self._snapshots = snapshots
-        self._tree = tree
+        self._node = node
         self._store = store
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]]:
         """Return the handler of each command."""
-        return {"status": self._status, "sync": self._sync, "snapshot": self._snapshot}
+        return {
+            "status": self._status,
+            "sync": self._sync,
+            "snapshot": self._snapshot,
+            "share": self._share,
+            "open": self._open,
+            "close": self._close,
+            "peers": self._peers,
+        }
 
-    async def _sync(self, arguments: dict[str, Any]) -> Answer:
-        await self._checkpointer.durable()
+    async def _sync(self, arguments: Answer) -> Answer:
+        await self._node.checkpointer.durable()
         return {}
 
-    async def _snapshot(self, arguments: dict[str, Any]) -> Answer:
-        name = arguments.get("name")
-        if not isinstance(name, str):
-            raise FormatError("snapshot needs the name of a backup")
-        backups = dict(self._tree.backups())
-        inode = backups.get(os.fsencode(name))
-        if inode is None:
-            known = ", ".join(os.fsdecode(each) for each in backups) or "none yet"
-            raise LibernetError(f"there is no backup {name!r}; the backups are: {known}")
-        snapshot = await self._publisher.publish(inode.ino)
+    async def _snapshot(self, arguments: Answer) -> Answer:
+        backup = self._backup(_text(arguments, "name"))
+        snapshot = await self._node.publisher.publish(backup)
         return {"reference": str(snapshot.reference), "published": snapshot.name}
 
-    async def _status(self, arguments: dict[str, Any]) -> Answer:
-        files, pending_bytes = self._files.pending()
-        unpublished = set(self._publisher.unpublished())
+    async def _share(self, arguments: Answer) -> Answer:
+        """Share what stands at a path below the mount point."""
+        path = _text(arguments, "path")
+        parts = [part for part in path.split("/") if part]
+        if len(parts) < 2 or parts[0] != "backups":
+            raise LibernetError(
+                f"{path!r} is not a backup, nor a folder or file in one: share something below"
+                " backups/"
+            )
+        backup = folder = self._backup(parts[1])
+        name = None
+        tree = self._node.tree
+        for part in parts[2:]:
+            inode = tree.lookup(folder, os.fsencode(part))
+            if inode.is_folder:
+                folder = inode.ino
+            else:
+                name = os.fsencode(part)  # the last part: nothing is found below a file
+        reference = await self._node.publisher.share(backup, folder, name, os.fsencode(path))
+        return {"reference": str(reference)}
+
+    async def _open(self, arguments: Answer) -> Answer:
+        reference = Reference.parse(_text(arguments, "reference"))
+        if reference.path:
+            raise FormatError("open the reference without the path behind its key, then go there")
+        wanted = arguments.get("name")
+        if wanted is not None and not isinstance(wanted, str):
+            raise FormatError("the name of a bundle is a text")
+        name = os.fsencode(wanted) if wanted else None
+        try:
+            name = await self._node.shelf.open(reference, name)
+        except FileExistsError:
+            raise LibernetError(
+                f"there is another bundle named {wanted!r}: choose another name, or close it first"
+            ) from None
+        if reference.id in self._store:
+            self._node.outside.announce(reference.id)
+        path = os.path.join(self._settings.mountpoint, "bundles", os.fsdecode(name))
+        return {"name": os.fsdecode(name), "path": path}
+
+    async def _close(self, arguments: Answer) -> Answer:
+        name = _text(arguments, "name")
+        try:
+            reference = await self._node.shelf.close(os.fsencode(name))
+        except FileNotFoundError:
+            raise LibernetError(f"no bundle named {name!r} is open") from None
+        still_wanted = {each.id for each in self._node.shelf.references().values()}
+        if reference.id not in still_wanted.union(self._node.publisher.roots()):
+            self._node.outside.withdraw(reference.id)
+        return {}
+
+    async def _peers(self, arguments: Answer) -> Answer:
+        return self._node.outside.status()
+
+    async def _status(self, arguments: Answer) -> Answer:
+        node = self._node
+        files, pending_bytes = node.files.pending()
+        unpublished = set(node.publisher.unpublished())
         backups = []
-        for name, inode in self._tree.backups():
-            latest = self._snapshots.latest(inode.ino)
+        for name, inode in node.tree.backups():
+            latest = node.snapshots.latest(inode.ino)
             backups.append(
                 {
                     "name": os.fsdecode(name),
@@ -76,15 +116,35 @@ class NodeCommands:
                 }
             )
         totals = await trio.to_thread.run_sync(self._store.totals)
+        outside = node.outside.status()
         return {
             "mountpoint": str(self._settings.mountpoint),
             "pid": os.getpid(),
             "version": __version__,
             "not_durable": {
-                "changes": self._checkpointer.is_dirty,
+                "changes": node.checkpointer.is_dirty,
                 "files": files,
                 "bytes": pending_bytes,
             },
             "backups": backups,
             "store": {"blocks": totals.blocks, "bytes": totals.bytes},
+            "not_announced": outside.get("not_announced", []),
+            "failures": outside.get("failures", []),
         }
+
+    def _backup(self, name: str) -> int:
+        """Return the inode of a backup; LibernetError that names those there are if it is none."""
+        backups = dict(self._node.tree.backups())
+        inode = backups.get(os.fsencode(name))
+        if inode is None:
+            known = ", ".join(os.fsdecode(each) for each in backups) or "none yet"
+            raise LibernetError(f"there is no backup {name!r}; the backups are: {known}")
+        assert inode.ino != ROOT_INO
+        return inode.ino
+
+
+def _text(arguments: Answer, key: str) -> str:
+    value = arguments.get(key)
+    if not isinstance(value, str) or not value:
+        raise FormatError(f"this needs the text {key!r}")
+    return value

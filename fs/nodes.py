@@ -1,7 +1,7 @@
 """The kinds of things that read-only folders hold."""
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -30,11 +30,13 @@ class Appearance(msgspec.Struct, frozen=True, gc=False):
 class Node:
     """Something with a name in a read-only folder: a special file, if it is none of the below.
 
-    `is_lasting` nodes look the same whenever their name is looked up again.
+    `is_lasting` nodes look the same whenever their name is looked up again. A name that leads to
+    another `identity` than before leads to something else: what a view remembers of it is void.
     """
 
     __slots__ = ("appearance",)
     is_lasting: ClassVar[bool] = True
+    identity: Hashable = None
 
     def __init__(self, appearance: Appearance) -> None:
         self.appearance = appearance

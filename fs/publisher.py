@@ -7,16 +7,18 @@ writing goes on meanwhile and the picture is consistent.
 import errno
 import logging
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
 from libernet.blocks.errors import LibernetError
+from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.files import Files
 from libernet.fs.journal import FolderDocumentRow, Snapshot
-from libernet.fs.sealing import ChunkMaker, SealingWorkers
+from libernet.fs.sealing import ChunkMaker
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.storage import Storage
 from libernet.fs.tree import Tree, os_error
@@ -63,11 +65,11 @@ class Publisher:
         storage: Storage,
         checkpointer: Checkpointer,
         files: Files,
-        workers: SealingWorkers,
         tree: Tree,
         maker: ChunkMaker,
         snapshots: Snapshots,
         quiet_seconds: float,
+        announce: Callable[[BlockId], None],
     ) -> None:
         self._journal = storage.journal
         self._reader = storage.reader
@@ -75,11 +77,11 @@ class Publisher:
         self._log = storage.log
         self._checkpointer = checkpointer
         self._files = files
-        self._workers = workers
         self._tree = tree
         self._maker = maker
         self._snapshots = snapshots
         self._quiet_seconds = quiet_seconds
+        self._announce = announce
         self._busy = trio.Lock()
         self._watched: dict[int, _Watch] = {}
 
@@ -114,14 +116,32 @@ class Publisher:
         Raises FileNotFoundError when it was removed before that was done.
         """
         async with self._busy:
-            self._files.seal_resting(everything=True)
-            await self._workers.drain()
+            await self._files.seal_all()
             await self._checkpointer.durable()
             latest = self._snapshots.latest(ino)
             if latest is not None and latest.generation >= self._reader.changed(ino):
                 return latest
             written = await trio.to_thread.run_sync(self._write, ino)
             return await self._record(ino, written)
+
+    async def share(self, backup: int, folder: int, name: bytes | None, path: bytes) -> Reference:
+        """Publish a backup, and return what opens one folder of it, or one file *name* in that.
+
+        The reference opens nothing above or beside it. FileNotFoundError when it is gone by then.
+        """
+        await self.publish(backup)
+        async with self._busy:
+            reference = await trio.to_thread.run_sync(self._write_part, folder, name)
+        now_ns = self._tree.clock()
+        async with self._checkpointer.writing:
+            await trio.to_thread.run_sync(self._journal.record_share, reference, path, now_ns)
+        self._announce(reference.id)
+        return reference
+
+    def roots(self) -> list[BlockId]:
+        """Return the ids that others may look for: of all snapshots and shares."""
+        shared = [reference.id for reference in self._reader.shares()]
+        return [*self._snapshots.ids(), *shared]
 
     def _due(self, now: float) -> list[int]:
         """Return the backups that rested long enough, or were busy for too long."""
@@ -173,6 +193,19 @@ class Publisher:
             self._store.flush()
         return _Written(reference, generation, list(documents.rows.values()))
 
+    def _write_part(self, folder: int, name: bytes | None) -> Reference:
+        with self._log.lease(), self._journal.reader() as reader:
+            reader.begin()
+            documents = TreeDocuments(reader, self._maker)
+            if name is not None:
+                reference = documents.file_reference(folder, name)
+            elif reader.inode(folder) is not None:
+                reference = documents.reference(folder)
+            else:
+                raise os_error(errno.ENOENT)
+            self._store.flush()
+        return reference
+
     async def _record(self, ino: int, written: _Written) -> Snapshot:
         now_ns = self._tree.clock()
         name = self._name(ino)
@@ -190,4 +223,5 @@ class Publisher:
         async with self._checkpointer.writing:
             await trio.to_thread.run_sync(self._journal.record_snapshot, snapshot, written.rows)
         self._snapshots.add(snapshot)
+        self._announce(snapshot.reference.id)
         return snapshot

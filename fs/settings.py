@@ -9,10 +9,12 @@ wins. The keys, with their defaults:
     peers = []                   "HOST:PORT" of nodes to connect to; as an option: --peer, repeated;
                                  in the environment: with commas between
     lan = true                   look for nodes on the local network
+    private_network = false      dial private and loopback addresses that other nodes name
     allow_other = false          let other users of this machine look into the mount
     uid = NAME or NUMBER         owner shown for the mount; default: the user who mounts
     gid = NAME or NUMBER         the same for the group
     read_only = false            refuse every change
+    cache_bytes = 10737418240    blocks kept that were fetched from others
     publish_after_seconds = 10   rest after which a changed backup is published, 0 to 86400
     checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 4
     poll_shim = true             fetch requests of the kernel by the faster loop
@@ -31,6 +33,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from libernet.blocks.errors import FormatError
+from libernet.blocks.store import CACHE_BYTES
 from libernet.fs.keys import KEYS, Values
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -52,11 +55,13 @@ class Settings:
     bind: str = ""
     peers: tuple[str, ...] = ()
     lan: bool = True
+    private_network: bool = False
     allow_other: bool = False
     uid: int | None = None
     gid: int | None = None
     read_only: bool = False
     noexec: bool = False
+    cache_bytes: int = CACHE_BYTES
     publish_after_seconds: float = 10.0
     checkpoint_seconds: float = 3.0
     poll_shim: bool = True

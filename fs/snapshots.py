@@ -2,6 +2,7 @@
 
 import time
 
+from libernet.blocks.ids import BlockId
 from libernet.fs.journal import JournalReader, Snapshot
 from libernet.fs.tree import Tree
 
@@ -23,6 +24,10 @@ class Snapshots:
     def latest(self, backup: int) -> Snapshot | None:
         """Return the newest snapshot of the backup with that inode."""
         return next((each for each in reversed(self._all) if each.backup == backup), None)
+
+    def ids(self) -> list[BlockId]:
+        """Return the ids of what opens each of them."""
+        return [snapshot.reference.id for snapshot in self._all]
 
     def by_name(self) -> dict[bytes, dict[bytes, Snapshot]]:
         """Return for each name that has snapshots these by their names, oldest first."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libernet.blocks.secret import load_or_create_secret
-from libernet.blocks.store import Store
+from libernet.blocks.store import CACHE_BYTES, Store
 from libernet.fs.datalog import DataLog
 from libernet.fs.journal import Journal, JournalReader
 
@@ -24,16 +24,17 @@ class Storage:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Storage]:
+def opened(folder: Path, *, cache_bytes: int = CACHE_BYTES) -> Iterator[Storage]:
     """Open, or make, everything in the state folder; the caller holds its lock.
 
+    At most *cache_bytes* of blocks fetched from others are kept.
     Raises StoreVersion for what a newer program wrote, LibernetError or OSError when it cannot be
     opened.
     """
     with (
         Journal(folder / "journal.sqlite") as journal,
         journal.reader() as reader,
-        Store(folder / "store") as store,
+        Store(folder / "store", cache_bytes=cache_bytes) as store,
         DataLog(folder / "log") as log,
     ):
         secret = load_or_create_secret(folder / "secret")

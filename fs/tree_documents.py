@@ -4,9 +4,11 @@ Only what changed since the last time is looked at: a folder whose `changed` is 
 is known of its document costs one row. Runs in a thread; everything it reads is immutable.
 """
 
+import errno
 import stat
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import Raw
 
 from libernet.blocks.documents import Attributes, Part
@@ -16,6 +18,7 @@ from libernet.fs.content import Extent
 from libernet.fs.inode import Inode
 from libernet.fs.journal import FolderDocumentRow, JournalReader
 from libernet.fs.sealing import ChunkMaker, SealedChunk, ranges_to_seal
+from libernet.fs.tree import os_error
 
 _KEPT_JSON_BYTES = 64 * 1024  # a longer document is stored at once and let go: no parent inlines it
 
@@ -48,6 +51,22 @@ class TreeDocuments:
                 self._stored(ino)
                 del self._documents[ino]
         return self._stored(root)
+
+    def file_reference(self, folder: int, name: bytes) -> Reference:
+        """Return what opens a folder that holds one file of *folder*, and nothing beside it.
+
+        Raises FileNotFoundError when there is no such file in the state looked at.
+        """
+        parent = self._reader.inode(folder)
+        ino = self._reader.child(folder, name)
+        inode = self._reader.inode(ino) if ino is not None else None
+        if parent is None or inode is None or inode.is_folder:
+            raise os_error(errno.ENOENT)
+        # Neither owner, mode nor time of the folder it stands in are anybody else's business.
+        attributes = Attributes(stat.S_IFDIR | 0o755, inode.uid, inode.gid, inode.mtime_ns)
+        alone = msgspec.structs.replace(inode, nlink=1)  # nor are its other names
+        document = self._writer.folder(attributes, [(name, self._entry(alone))], [])
+        return self._writer.store(document)
 
     def _changed_folders(self, root: int) -> list[int]:
         """Return the folders whose documents are not known any more, parents before children."""

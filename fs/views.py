@@ -2,11 +2,12 @@
 
 import errno
 import stat
+from collections.abc import Hashable
 from itertools import count
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.reference import Reference, Suite
-from libernet.fs.bundle_view import Bundles
+from libernet.fs.bundle_view import BundleRoot, Bundles
 from libernet.fs.nodes import Appearance, FolderNode, LinkNode, Node, folder_appearance
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.tree import os_error
@@ -14,21 +15,23 @@ from libernet.fs.tree import os_error
 FIRST_VIEW_INO = 1 << 62
 """Read-only nodes have numbers from here on; all below are of the backups, but for the root."""
 
+_Name = tuple[int, bytes, Hashable]
+
 
 class NodeNumbers:
     """Give nodes inode numbers, for as long as the view knows them.
 
     State
       _nodes    node by number
-      _names    (parent's number, name) by number, and _numbers the other way round
+      _names    (parent's number, name, identity) by number, and _numbers the other way round
       _known    how often the view was given each number, less what it forgot again
     """
 
     def __init__(self, root: FolderNode, root_ino: int) -> None:
         self._root_ino = root_ino
         self._nodes: dict[int, Node] = {root_ino: root}
-        self._names: dict[int, tuple[int, bytes]] = {}
-        self._numbers: dict[tuple[int, bytes], int] = {}
+        self._names: dict[int, _Name] = {}
+        self._numbers: dict[_Name, int] = {}
         self._known: dict[int, int] = {}
         self._next = count(FIRST_VIEW_INO)
 
@@ -41,11 +44,12 @@ class NodeNumbers:
 
     def number(self, parent: int, name: bytes, node: Node) -> int:
         """Return the number of the node that *name* in a folder leads to, and count it given."""
-        ino = self._numbers.get((parent, name))
+        key = (parent, name, node.identity)
+        ino = self._numbers.get(key)
         if ino is None:
             ino = next(self._next)
-            self._numbers[parent, name] = ino
-            self._names[ino] = (parent, name)
+            self._numbers[key] = ino
+            self._names[ino] = key
         self._nodes[ino] = node
         self._known[ino] = self._known.get(ino, 0) + 1
         return ino
@@ -116,15 +120,18 @@ class VersionsFolder(FolderNode):
         self._bundles = bundles
 
     async def lookup(self, name: bytes) -> Node:
-        entries = await self._entries()
+        entries = self._entries()
         if name not in entries:
             raise os_error(errno.ENOENT)
-        return entries[name]
+        node = entries[name]
+        if isinstance(node, BundleRoot):
+            await node.look_here()
+        return node
 
     async def children(self, after: bytes, limit: int) -> list[tuple[bytes, Node]]:
-        return _page(await self._entries(), after, limit)
+        return _page(self._entries(), after, limit)
 
-    async def _entries(self) -> dict[bytes, Node]:
+    def _entries(self) -> dict[bytes, Node]:
         versions = self._snapshots.by_name().get(self._name, {})
         entries: dict[bytes, Node] = {}
         for name, snapshot in versions.items():
@@ -157,7 +164,9 @@ class AddressFolder(FolderNode):
         except (UnicodeDecodeError, FormatError):
             raise os_error(errno.ENOENT) from None
         if len(parts) == len(filler):
-            return self._bundles.folder(reference, self.appearance)
+            root = self._bundles.folder(reference, self.appearance)
+            await root.look_here()
+            return root
         return AddressFolder(self.appearance, self._bundles, parts)
 
     async def children(self, after: bytes, limit: int) -> list[tuple[bytes, Node]]:

@@ -1,13 +1,15 @@
 """The store through kill -9 and power cuts: what a child process acknowledged is there afterwards.
 
 The child puts and flushes from several threads and reports what is durable on its standard output,
-one "ID NUMBER" line per block. Run as a program, this file is that child.
+one "ID NUMBER" line per block. Another thread caches more blocks than there is room for, and now
+and then makes one of them its own. Run as a program, this file is that child.
 """
 
 import fcntl
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,6 +25,7 @@ from libernet.blocks.store import Store
 
 ROUNDS = 20
 THREADS = 3
+CACHE_BYTES = 2_000_000
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,12 +51,31 @@ def put_for_ever(store: Store, first_number: int, output: int) -> None:
         number = group.stop
 
 
+def cached_numbers(first_number: int) -> range:
+    """Return which blocks the child that starts there caches: about 15 MB."""
+    return range(-first_number - 200, -first_number)
+
+
+def cache_for_ever(store: Store, first_number: int, output: int) -> None:
+    order = random.Random(first_number)
+    while True:
+        number = order.choice(cached_numbers(first_number))
+        block = block_of(number)
+        block_id = BlockId.of(block)
+        assert store.put_cached(block_id, block)
+        if order.random() < 0.01:
+            store.put(block_id, block)
+            store.flush()
+            os.write(output, f"{block_id} {number}\n".encode())
+
+
 def acknowledge_until_killed(folder: Path, first_number: int) -> None:
-    with Store(folder) as store:
+    with Store(folder, cache_bytes=CACHE_BYTES, reserve_bytes=0) as store:
         threads = [
             threading.Thread(target=put_for_ever, args=(store, first_number + n, 1))
             for n in range(THREADS)
         ]
+        threads.append(threading.Thread(target=cache_for_ever, args=(store, first_number, 1)))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -91,15 +113,29 @@ def read_the_rest(child: subprocess.Popen[bytes]) -> dict[BlockId, int]:
 def assert_kept(folder: Path, acknowledged: dict[BlockId, int], started: range) -> None:
     """Check that all acknowledged blocks are there, and that no block is served wrong."""
     with Store(folder) as store:
+        assert_cache_is_counted(folder)
         for block_id, number in acknowledged.items():
             assert store.get(block_id) == block_of(number)
-        for number in started:
+        for number in [*started, *cached_numbers(started.start)]:
             block = block_of(number)
             try:
                 assert store.get(BlockId.of(block)) == block
             except BlockNotFound:
                 assert BlockId.of(block) not in acknowledged
         assert list((folder / "incoming").iterdir()) == []
+
+
+def assert_cache_is_counted(folder: Path) -> None:
+    """Check that no cached file is without a row, and that the rows keep within the quota."""
+    index = sqlite3.connect(folder / "index.sqlite")
+    rows = {
+        row[0].hex(): row[1] for row in index.execute("SELECT id, size FROM block WHERE class = 2")
+    }
+    total = index.execute("SELECT blocks, bytes FROM cached_total").fetchone()
+    index.close()
+    assert total == (len(rows), sum(rows.values()))
+    assert total[1] <= CACHE_BYTES
+    assert {path.name for path in (folder / "cached").iterdir()} <= rows.keys()
 
 
 def test_every_acknowledged_block_survives_being_killed_at_any_moment(
@@ -116,7 +152,7 @@ def test_every_acknowledged_block_survives_being_killed_at_any_moment(
             child.send_signal(signal.SIGKILL)
             now |= read_the_rest(child)
         acknowledged |= now
-        started = range(first_number, max(now.values()) + 12 * THREADS + 1)
+        started = range(first_number, max(first_number, *now.values()) + 12 * THREADS + 1)
         assert_kept(folder, now, started)
         first_number = started.stop
     assert_kept(folder, acknowledged, range(0))
@@ -170,7 +206,7 @@ def test_every_acknowledged_block_survives_a_power_cut(
             child.wait(30)
         with mounted(image, mount_point):
             acknowledged |= now
-            started = range(first_number, max(now.values()) + 12 * THREADS + 1)
+            started = range(first_number, max(first_number, *now.values()) + 12 * THREADS + 1)
             assert_kept(folder, acknowledged, started)
             first_number = started.stop
     assert caplog.messages == []

@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import sqlite3
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +55,7 @@ def change_stored_bytes(folder: Path, statement: str, *parameters: object) -> No
     connection.close()
 
 
+@pytest.mark.announces("is damaged", "its file .* is gone", "damaged block .* could not be")
 class TestDamage:
     """A block that went bad is reported, set aside, and whole again after the next put."""
 
@@ -249,23 +249,6 @@ def assert_corrupt_then_healed(
         assert store.get(block_id) == block
         store.flush()
     assert store.get(block_id) == block
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB of its own."""
-    mount_point = tmp_path / "small disk"
-    mount_point.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount_point)]
-    done = subprocess.run(mount, check=False, capture_output=True, text=True, timeout=30)
-    if done.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield mount_point
-    finally:
-        subprocess.run(["umount", mount_point], check=True, timeout=30)
 
 
 class TestFullDisk:

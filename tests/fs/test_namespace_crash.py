@@ -63,12 +63,12 @@ class Crashes:
 
     def crash(self) -> None:
         """Copy the folder as it is now."""
-        copy = self._folder / str(len(self.copies))
         with self._writing:
+            copy = self._folder / str(len(self.copies))
             oldest, newest = self._play.durable_at, len(self._play.history)
             # What is in incoming/ has no name yet: the next start removes it.
             shutil.copytree(self._play.folder, copy, ignore=_content_of_incoming)
-        self.copies.append((copy, oldest, newest))
+            self.copies.append((copy, oldest, newest))
 
     def _crashing(self, step: Callable[..., object]) -> Callable[..., object]:
         def run(*arguments: object) -> object:

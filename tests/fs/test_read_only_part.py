@@ -75,10 +75,11 @@ async def _errno(call: Awaitable[object]) -> str:
     return errno.errorcode[caught.value.errno or 0]
 
 
-async def test_the_mount_shows_its_three_folders(tmp_path: Path) -> None:
+async def test_the_mount_shows_its_four_folders(tmp_path: Path) -> None:
+    names = ["backups", "bundles", "sha256", "snapshots"]
     async with _running(tmp_path) as run:
-        assert await run.caller.names("") == ["backups", "sha256", "snapshots"]
-        assert await run.caller.names("", limit=1) == ["backups", "sha256", "snapshots"]
+        assert await run.caller.names("") == names
+        assert await run.caller.names("", limit=1) == names
         root = await run.caller.stat("")
         assert (root.ino, stat.S_ISDIR(root.look.mode)) == (MOUNT_INO, True)
 

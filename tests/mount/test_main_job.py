@@ -8,7 +8,7 @@ import pytest
 from libernet.blocks.reference import Reference
 from tests.support.machine_tree import MIN_BYTES, MIN_FILES, make_machine_tree
 from tests.support.node import Node
-from tests.support.tree import Picture, assert_same, picture, without_links
+from tests.support.tree import Picture, assert_same, picture, published
 
 NAME = "my machine"
 
@@ -50,12 +50,12 @@ def test_after_a_remount_the_backup_is_what_was_copied_in(kept: Node, original: 
 
 def test_its_snapshot_shows_the_same(kept: Node, reference: str, original: Picture) -> None:
     found = picture(kept.snapshots / NAME / "latest", links=False, top=False)
-    assert_same(_published(original), found)
+    assert_same(published(original), found)
 
 
 def test_its_reference_opens_the_same(kept: Node, reference: str, original: Picture) -> None:
     assert str(Reference.parse(reference)) == reference
-    assert_same(_published(original), picture(kept.at(reference), links=False, top=False))
+    assert_same(published(original), picture(kept.at(reference), links=False, top=False))
 
 
 def test_the_snapshot_made_at_the_unmount_is_still_the_newest(kept: Node, reference: str) -> None:
@@ -72,10 +72,3 @@ def test_find_walks_through_all_of_it(
     root = kept.mountpoint / where.format(NAME)
     found = kept.run("find", f"{root}/", "-type", "f", "-printf", "x")
     assert len(found) == sum(look.type == "-" for look in original.values())
-
-
-def _published(original: Picture) -> Picture:
-    """Return what a snapshot shows: the backup's own folder has the looks of the snapshot."""
-    looks = without_links(original)
-    del looks[b"."]
-    return looks

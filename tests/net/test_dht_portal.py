@@ -1,6 +1,7 @@
 """Calls from trio into the thread that runs asyncio."""
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -142,11 +143,19 @@ async def test_when_the_thread_dies_all_calls_end_with_an_error() -> None:
 
 
 async def test_what_runs_in_the_loop_may_fail_and_says_why() -> None:
+    is_time = asyncio.Event()
+
     async def fail_later(ready: Callable[[], None]) -> None:
         ready()
+        await is_time.wait()
         raise DhtError("broken")
 
+    async def fail() -> None:
+        is_time.set()
+
     async with Portal(fail_later, name="test") as portal:
+        with contextlib.suppress(DhtError):  # its end and that of the call come together
+            await portal.call(fail)
         await portal.ended.wait()
     assert str(portal.failure) == "broken"
 

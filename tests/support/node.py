@@ -42,7 +42,8 @@ class Outcome:
 class Node:
     """A state folder and a mount point, with the commands run on them as child processes.
 
-    State: _seen, the length of the log that complaints() has read; is_closed, after close().
+    State: launcher, the words in front of the command that mounts, for a node on a host of its own;
+    _seen, the length of the log that complaints() has read; is_closed, after close().
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +55,7 @@ class Node:
         self.log_file = self.state / "libernet.log"
         self.mountpoint.mkdir(parents=True)
         (folder / "home").mkdir()
+        self.launcher: list[str] = []
         self._seen = 0
         self.is_closed = False
 
@@ -66,7 +68,8 @@ class Node:
     def mount_command(self, *options: str, mountpoint: Path | None = None) -> list[str]:
         """Return the command line that mounts."""
         place = str(mountpoint or self.mountpoint)
-        return [str(BIN / "mount.libernet"), "--state", str(self.state), place, *options]
+        command = [str(BIN / "mount.libernet"), "--state", str(self.state), place, *options]
+        return [*self.launcher, *command]
 
     def try_mount(self, *options: str, mountpoint: Path | None = None) -> Outcome:
         """Run mount.libernet to its end."""

@@ -75,6 +75,16 @@ def without_links(looks: Picture) -> Picture:
     return {path: replace(look, links=()) for path, look in looks.items()}
 
 
+def published(looks: Picture) -> Picture:
+    """Return how a published backup looks that was copied from what *looks* like this.
+
+    The folder itself is that of the snapshot, and which names are of one inode is not told.
+    """
+    found = without_links(looks)
+    del found[b"."]
+    return found
+
+
 def _walk(root: bytes, below: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the path of everything below a folder, relative to *root* and in full."""
     with os.scandir(os.path.join(root, below)) as entries:

@@ -1,0 +1,151 @@
+"""The socket of the DHT: requests out, matched with their replies; requests in, handed on.
+
+It stands on asyncio alone. rpcudp's protocol, which kademlia's is built on, closes its socket for
+good when a reply names port 70000, takes messages of any kind and size, logs each bad one with a
+traceback, and forgets nothing that was cancelled.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from libernet.blocks.errors import DhtError, FormatError
+from libernet.net.dht.complaints import Complaints
+from libernet.net.dht.contact import Address
+from libernet.net.dht.roundtrips import RoundTrips
+from libernet.net.dht.wire import (
+    RPC_ID_BYTES,
+    Announce,
+    Envelope,
+    Find,
+    Ping,
+    Reply,
+    Request,
+    Withdraw,
+    decode,
+    encode,
+)
+
+REQUEST_SECONDS = 1.0
+"""When a request counts as unanswered. Look-ups do not wait so long: see RoundTrips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a node says of itself in each datagram; *exchange_port* 0: it serves no blocks."""
+
+    node_id: bytes
+    exchange_port: int
+    flags: int
+
+
+class Endpoint(asyncio.DatagramProtocol):
+    """One UDP socket, and the requests that wait for a reply on it.
+
+    State: _waiting, by request id the address asked and the future of its reply; an entry leaves
+    with the call of request() that made it, however that ends. counts, of requests by outcome.
+    *closed* is done once the socket is gone.
+    *answer* gets each request, its sender and its length; it must neither wait nor raise.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        answer: Callable[[Envelope, Address, int], Reply | None],
+        complaints: Complaints,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.round_trips = RoundTrips()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._identity = identity
+        self._answer = answer
+        self._complaints = complaints
+        self._waiting: dict[bytes, tuple[Address, asyncio.Future[Envelope]]] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    @property
+    def outstanding(self) -> int:
+        """How many requests wait for a reply."""
+        return len(self._waiting)
+
+    async def request(self, address: Address, body: Request) -> Envelope | None:
+        """Return the reply of the node at *address*, None when it sends none in time.
+
+        The address must have passed an AddressPolicy.
+        """
+        loop = asyncio.get_running_loop()
+        rpc_id = secrets.token_bytes(RPC_ID_BYTES)
+        reply: asyncio.Future[Envelope] = loop.create_future()
+        self._waiting[rpc_id] = (address, reply)
+        start = loop.time()
+        try:
+            self._send(rpc_id, body, address)
+            self.counts["sent"] += 1
+            async with asyncio.timeout(REQUEST_SECONDS):
+                envelope = await reply
+        except TimeoutError:
+            self.counts["unanswered"] += 1
+            return None
+        finally:
+            del self._waiting[rpc_id]
+        self.round_trips.add(loop.time() - start)
+        return envelope
+
+    def close(self) -> None:
+        """Close the socket; *closed* tells when that is done."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what to send with, as asyncio asks."""
+        # Not an instance of it before Python 3.12, but one in all it does.
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who waits for it that the socket is gone, as asyncio asks."""
+        self._transport = None
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def error_received(self, exc: Exception) -> None:
+        """Count what the kernel says of a datagram, such as that no way leads to its address."""
+        self.counts["refused by the kernel"] += 1
+
+    # Any: a pair for IPv4, four values for IPv6.
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Handle one datagram to its end, without waiting; whatever it is, nothing is raised."""
+        sender = Address(addr[0], addr[1])
+        try:
+            self._handle(data, sender)
+        except FormatError as exc:
+            self._complaints.note(str(exc), sender)
+        except Exception as exc:  # noqa: BLE001 # the edge: asyncio would log each, unbounded
+            self._complaints.note_bug(exc, sender)
+
+    def _handle(self, datagram: bytes, sender: Address) -> None:
+        envelope = decode(datagram)
+        if envelope.sender == self._identity.node_id:
+            raise FormatError("sent under this node's own id")
+        body = envelope.body
+        if isinstance(body, Ping | Find | Announce | Withdraw):
+            reply = self._answer(envelope, sender, len(datagram))
+            if reply is not None:
+                self.counts["served"] += 1
+                self._send(envelope.rpc_id, reply, sender)
+            return
+        asked, waiting = self._waiting.get(envelope.rpc_id, (None, None))
+        if waiting is None or asked != sender:
+            # Mostly one that came too late: a look-up had ended, or its time was over.
+            self.counts["late"] += 1
+        elif not waiting.done():
+            waiting.set_result(envelope)
+
+    def _send(self, rpc_id: bytes, body: Request | Reply, address: Address) -> None:
+        if self._transport is None or self._transport.is_closing():
+            raise DhtError("the socket of the DHT is closed")
+        own = self._identity
+        envelope = Envelope(rpc_id, own.node_id, own.flags, own.exchange_port, body)
+        self._transport.sendto(encode(envelope), address)

@@ -1,0 +1,137 @@
+"""One look-up: ever nearer nodes are asked about a key, several at a time."""
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from libernet.net.address import PeerAddress
+from libernet.net.dht.contact import Contact
+from libernet.net.dht.table import BUCKET_CONTACTS
+from libernet.net.discovery import Provider
+
+ALPHA = 5
+"""Requests under way that are not late yet (lbry's value; the paper's 3 is slower)."""
+
+MAX_REQUESTS = 150
+"""Settled networks of a thousand nodes need 26; somebody who names ever new nodes that do not
+exist gets no further than this."""
+
+LOOKUP_SECONDS = 10.0
+
+_NEVER = float("inf")
+_LEAST_WAIT_SECONDS = 0.001
+"""Timers may fire a clock tick early; waiting for the rest of it would be a busy loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one node said about a key; *token* lets this node write there."""
+
+    contacts: list[Contact]
+    providers: list[Provider]
+    token: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    contact: Contact
+    distance: int
+    asked_at: float = _NEVER
+    failed: bool = False
+    answer: Answer | None = None
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Ask from *seeds* on until the nearest BUCKET_CONTACTS that live have answered.
+
+    With *want* providers known it ends at once, and with fewer as soon as it would only wait for
+    nodes that are late. A request is late after *patience* seconds: another is asked beside it.
+    *ask* returns None for a node that does not answer.
+
+    State: all candidates by id; the tasks that ask, which are cancelled when run() is over.
+    """
+
+    key: bytes
+    ask: Callable[[Contact], Coroutine[Any, Any, Answer | None]]
+    patience: Callable[[], float]
+    want: int = 0
+    providers: dict[PeerAddress, Provider] = field(default_factory=dict)
+    _candidates: dict[bytes, _Candidate] = field(default_factory=dict)
+    _asking: dict[asyncio.Task[Answer | None], _Candidate] = field(default_factory=dict)
+    _requests: int = 0
+
+    async def run(self, seeds: Iterable[Contact]) -> None:
+        """Do it, for LOOKUP_SECONDS at most; what came out is in the attributes."""
+        self._add(seeds)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOKUP_SECONDS):
+                    await self._run()
+        finally:
+            for task in self._asking:
+                task.cancel()
+
+    def answered(self) -> list[tuple[Contact, Answer]]:
+        """Return the nodes that answered, nearest first."""
+        candidates = sorted(self._candidates.values(), key=lambda each: each.distance)
+        return [(each.contact, each.answer) for each in candidates if each.answer]
+
+    async def _run(self) -> None:
+        while not 0 < self.want <= len(self.providers):
+            self._ask_more()
+            nearest = self._nearest(self._candidates.values())
+            awaited = [task for task, each in self._asking.items() if each in nearest]
+            seconds = self._seconds_to_next_late(awaited)
+            if not awaited or (self.providers and seconds is None):
+                return
+            done, _ = await asyncio.wait(
+                self._asking, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                self._take_in(self._asking.pop(task), task.result())
+
+    def _nearest(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
+        living = (each for each in candidates if not each.failed)
+        return heapq.nsmallest(BUCKET_CONTACTS, living, key=lambda each: each.distance)
+
+    def _ask_more(self) -> None:
+        """Ask the nearest not asked yet, as if those that are late were dead."""
+        now = asyncio.get_running_loop().time()
+        late_before = now - self.patience()
+        late = {each for each in self._asking.values() if each.asked_at <= late_before}
+        free = ALPHA - (len(self._asking) - len(late))
+        for candidate in self._nearest(set(self._candidates.values()) - late):
+            if free <= 0 or self._requests >= MAX_REQUESTS:
+                return
+            if candidate.asked_at == _NEVER:
+                candidate.asked_at = now
+                self._requests += 1
+                self._asking[asyncio.create_task(self.ask(candidate.contact))] = candidate
+                free -= 1
+
+    def _seconds_to_next_late(self, awaited: list[asyncio.Task[Answer | None]]) -> float | None:
+        """Return when the first of *awaited* becomes late; None when all are."""
+        now, patience = asyncio.get_running_loop().time(), self.patience()
+        ages = [now - self._asking[task].asked_at for task in awaited]
+        left = [max(patience - age, _LEAST_WAIT_SECONDS) for age in ages if age < patience]
+        return min(left, default=None)
+
+    def _take_in(self, candidate: _Candidate, answer: Answer | None) -> None:
+        candidate.answer = answer
+        candidate.failed = answer is None
+        if answer is not None:
+            for provider in answer.providers:
+                self.providers.setdefault(provider.address, provider)
+            self._add(answer.contacts)
+
+    def _add(self, contacts: Iterable[Contact]) -> None:
+        target = int.from_bytes(self.key)
+        for contact in contacts:
+            known = self._candidates.get(contact.id)
+            # Naming a node at a wrong address must not keep its right one out.
+            if known is None or (known.failed and known.contact.address != contact.address):
+                self._candidates[contact.id] = _Candidate(contact, contact.long_id ^ target)

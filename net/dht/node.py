@@ -1,0 +1,286 @@
+"""One node of the DHT, inside an asyncio loop."""
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from libernet.blocks.errors import DhtError, FormatError
+from libernet.net.address import PeerAddress
+from libernet.net.dht.complaints import Complaints
+from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
+from libernet.net.dht.endpoint import Endpoint, Identity
+from libernet.net.dht.keys import KEY_BYTES
+from libernet.net.dht.lookup import Answer, Lookup
+from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.records import unpack_records
+from libernet.net.dht.responder import Responder
+from libernet.net.dht.table import BUCKET_CONTACTS, ContactTable
+from libernet.net.dht.wire import (
+    MAX_RECORDS,
+    Announce,
+    Envelope,
+    Find,
+    Ping,
+    Reply,
+    Request,
+    Stored,
+    Withdraw,
+)
+from libernet.net.dht.wire import Found as FoundReply
+from libernet.net.discovery import Provider
+
+CLIENT_ONLY = 2
+"""Protocol flag: this node asks but cannot be reached, and belongs in no table."""
+
+PARALLEL_FINDS = 8
+PARALLEL_ANNOUNCEMENTS = 2
+"""So many look-ups at once keep fewer answers on their way than a default receive buffer holds
+(212,992 bytes: about 90 datagrams); reading must not wait behind announcing."""
+
+PARALLEL_CHECKS = 32
+RESTING_SECONDS = 900.0
+"""A contact that answered so lately is not asked whether it is there still (BEP 5)."""
+
+
+class DhtNode:
+    """Ask and answer about keys, once: all methods but __init__ run in the loop of serve().
+
+    State: table, the contacts; responder, with what others announced; own, with what this node
+    did; contacts, a copy of the table that other threads may read.
+    Tasks: _checks, by address the pings that decide about a contact; they end with serve().
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        policy: AddressPolicy,
+        own: OwnRecords,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.identity = identity
+        self.policy = policy
+        self.complaints = Complaints(clock)
+        self.table = ContactTable(Contact(identity.node_id, Address("", 0)))
+        self.own = own
+        self.responder = Responder(self.table, policy, self.own, self.complaints, clock=clock)
+        self.contacts: tuple[Contact, ...] = ()
+        self.endpoint: Endpoint | None = None
+        self._clock = clock
+        self._checks: dict[Address, asyncio.Task[None]] = {}
+        self._finds = asyncio.Semaphore(PARALLEL_FINDS)
+        self._announcements = asyncio.Semaphore(PARALLEL_ANNOUNCEMENTS)
+
+    async def serve(self, sock: socket.socket, ready: Callable[[], None]) -> None:
+        """Answer on *sock*, which is bound, until cancelled; DhtError when it breaks.
+
+        Calls *ready* as soon as requests can be made.
+        """
+        loop = asyncio.get_running_loop()
+        _, endpoint = await loop.create_datagram_endpoint(
+            lambda: Endpoint(self.identity, self._answer, self.complaints), sock=sock
+        )
+        self.endpoint = endpoint
+        try:
+            ready()
+            await asyncio.shield(endpoint.closed)
+            raise DhtError("the socket of the DHT broke")
+        finally:
+            for check in list(self._checks.values()):
+                check.cancel()
+            endpoint.close()
+            await endpoint.closed
+
+    async def greet(self, addresses: Sequence[Address]) -> tuple[set[Address], int]:
+        """Ping nodes of which only the address is known.
+
+        Returns the addresses that answered, and how many contacts the table gained meanwhile.
+        """
+        before = len(self.table)
+        allowed = [each for each in addresses if self.policy.allows(each.ip)]
+        replies = await asyncio.gather(*(self._check(each) for each in allowed))
+        there = {address for address, reply in zip(allowed, replies, strict=True) if reply}
+        return there, len(self.table) - before
+
+    async def fill(self) -> None:
+        """Look up this node's own id, then one in each bucket that still has room."""
+        await self._look_up(self.identity.node_id, want=0)
+        for bucket in list(self.table.buckets):
+            if len(bucket) < BUCKET_CONTACTS and not bucket.has_in_range(self.table.node):
+                await self._refresh(bucket.range)
+
+    async def find(self, key: bytes, want: int) -> list[Provider]:
+        """Return providers of *key*, as libernet.net.discovery.Discovery.find says."""
+        want = min(max(want, 1), MAX_RECORDS)
+        here = self.responder.providers.find(key, want)
+        known = {
+            provider.address: provider
+            for provider in (Provider(PeerAddress(*address), flags) for address, flags in here)
+        }
+        if len(known) < want:
+            async with self._finds:
+                lookup = await self._look_up(key, want=want, known=known)
+            known = lookup.providers
+            if not known and not lookup.answered():
+                raise DhtError("no other node of the DHT answers")
+        return list(known.values())
+
+    async def announce(self, key: bytes, port: int, flags: int) -> int:
+        """Tell the nodes nearest to *key* that this one is a provider; return how many took it.
+
+        DhtError when none did. Whoever asks this node is told in any case.
+        """
+        self.own.add(key, port, flags)
+        taken = await self._write(key, lambda token: Announce(key, token, port, flags))
+        if not taken:
+            raise DhtError("no other node of the DHT took the announcement")
+        return taken
+
+    async def withdraw(self, key: bytes, port: int) -> int:
+        """Tell the nodes nearest to *key* to forget this one; return how many did."""
+        self.own.discard(key)
+        return await self._write(key, lambda token: Withdraw(key, token, port))
+
+    async def tidy(self) -> None:
+        """Forget records that have ended; look an id up in each bucket that rested for an hour."""
+        self.responder.providers.expire()
+        for bucket in self.table.lonely_buckets():
+            await self._refresh(bucket.range)
+
+    def status(self) -> dict[str, Any]:
+        """Return counts, as plain values; any thread may ask."""
+        endpoint = self.endpoint
+        return {
+            "contacts": len(self.contacts),
+            "announced": len(self.own),
+            "records": len(self.responder.providers),
+            "requests": dict(endpoint.counts) if endpoint else {},
+            "dropped": dict(self.complaints.counts),
+        }
+
+    async def _write(self, key: bytes, request: Callable[[bytes], Request]) -> int:
+        async with self._announcements:
+            lookup = await self._look_up(key, want=0)
+            nearest = lookup.answered()[:BUCKET_CONTACTS]
+            done = await asyncio.gather(
+                *(self._write_to(contact, request(answer.token)) for contact, answer in nearest)
+            )
+        return sum(done)
+
+    async def _write_to(self, contact: Contact, request: Request) -> bool:
+        # It answered a moment ago: a datagram was lost.
+        reply = await self._ask(contact, request) or await self._ask(contact, request)
+        return reply is not None and isinstance(reply.body, Stored) and reply.body.done
+
+    async def _look_up(
+        self, key: bytes, *, want: int, known: dict[PeerAddress, Provider] | None = None
+    ) -> Lookup:
+        self.table.bucket_for(key).touch_last_updated()
+
+        async def ask(contact: Contact) -> Answer | None:
+            return await self._ask_to_find(contact, key, want)
+
+        lookup = Lookup(key, ask, self._endpoint().round_trips.patience, want, known or {})
+        await lookup.run(self.table.nearest(key))
+        return lookup
+
+    async def _refresh(self, span: tuple[int, int]) -> None:
+        low, high = span
+        target = random.randint(low, min(high, 2 ** (8 * KEY_BYTES) - 1))
+        await self._look_up(target.to_bytes(KEY_BYTES), want=0)
+
+    async def _ask_to_find(self, contact: Contact, key: bytes, want: int) -> Answer | None:
+        reply = await self._ask(contact, Find(key, want))
+        if reply is None or not isinstance(reply.body, FoundReply):
+            return None
+        found = reply.body
+        try:
+            contacts = [
+                each
+                for each in unpack_contacts(found.contacts, self.policy)
+                if each.id != self.identity.node_id
+            ]
+        except FormatError as exc:
+            self.complaints.note(str(exc), contact.address)
+            return None
+        providers = list(unpack_records(found.records, contact.address, self.policy))
+        return Answer(contacts, providers, found.token)
+
+    async def _ask(self, contact: Contact, request: Request) -> Envelope | None:
+        """Return the reply of *contact*, None without one; the table learns how it went."""
+        reply = await self._endpoint().request(contact.address, request)
+        if reply is None:
+            self._fail(contact)
+            return None
+        self._welcome(reply, contact.address)
+        if reply.sender != contact.id:
+            self._fail(contact)
+            return None
+        return reply
+
+    async def _check(self, address: Address) -> bool:
+        """Ping a node; the table learns of it when it answers."""
+        reply = await self._endpoint().request(address, Ping())
+        if reply is not None:
+            self._welcome(reply, address)
+        return reply is not None
+
+    def _answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
+        reply = self.responder.answer(envelope, sender, datagram_bytes)
+        if reply is not None:
+            self._notice(envelope, sender)
+        return reply
+
+    def _notice(self, request: Envelope, sender: Address) -> None:
+        """Ping whoever sent a request and is new: its address may be forged, or unreachable."""
+        if (
+            not request.flags & CLIENT_ONLY
+            and self.policy.allows(sender.ip)
+            and self.table.wants(request.sender)
+        ):
+            self._start_check(sender)
+
+    def _welcome(self, reply: Envelope, address: Address) -> None:
+        """Take a node that has just answered from *address* into the table."""
+        if reply.flags & CLIENT_ONLY:
+            return
+        now = self._clock()
+        doubtful = self.table.add(
+            Contact(
+                reply.sender,
+                address,
+                exchange_port=reply.exchange_port,
+                flags=reply.flags,
+                seen=now,
+            )
+        )
+        if doubtful is not None and now - doubtful.seen > RESTING_SECONDS:
+            self._start_check(doubtful.address, doubtful)
+        self.contacts = tuple(self.table)
+
+    def _fail(self, contact: Contact) -> None:
+        self.table.fail(contact)
+        self.contacts = tuple(self.table)
+
+    def _start_check(self, address: Address, contact: Contact | None = None) -> None:
+        """Ping *address* in a task, and *contact*, which is known there, until it is dropped."""
+        if address in self._checks or len(self._checks) >= PARALLEL_CHECKS:
+            return
+
+        async def check() -> None:
+            with contextlib.suppress(DhtError):  # the socket broke, which serve() tells
+                if not await self._check(address) and contact is not None:
+                    self._fail(contact)
+                    await self._ask(contact, Ping())
+
+        task = asyncio.create_task(check())
+        self._checks[address] = task
+        task.add_done_callback(lambda _: self._checks.pop(address, None))
+
+    def _endpoint(self) -> Endpoint:
+        if self.endpoint is None:
+            raise DhtError("the DHT is not running")
+        return self.endpoint

@@ -1,0 +1,121 @@
+"""What a node answers to the requests of others."""
+
+from collections.abc import Callable
+
+from libernet.net.dht.complaints import Complaints
+from libernet.net.dht.contact import (
+    Address,
+    AddressPolicy,
+    pack_contacts,
+    packed_contact_bytes,
+)
+from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.providers import SAME_BLOCK, ProviderLimits, ProviderStore
+from libernet.net.dht.rates import RateLimiter
+from libernet.net.dht.records import pack_own_record, pack_record
+from libernet.net.dht.table import ContactTable
+from libernet.net.dht.tokens import Tokens
+from libernet.net.dht.wire import (
+    MAX_DATAGRAM_BYTES,
+    Announce,
+    Envelope,
+    Find,
+    Ping,
+    Pong,
+    Reply,
+    Stored,
+    Withdraw,
+)
+from libernet.net.dht.wire import Found as FoundReply
+
+AMPLIFICATION = 3
+"""A forged sender address gets at most this many times the bytes that its forger sent."""
+
+PING_BYTES = 64
+"""At least the length of a ping, which an unknown node gets beside its answer."""
+
+_FOUND_HEAD_BYTES = 72
+_RECORD_HEAD_BYTES = 2
+
+
+class Responder:
+    """The serving half of a node: reads the table, keeps what others announce.
+
+    State: providers, the records; tokens and rates. Nothing here waits.
+    """
+
+    def __init__(
+        self,
+        table: ContactTable,
+        policy: AddressPolicy,
+        own: OwnRecords,
+        complaints: Complaints,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        limits = SAME_BLOCK if policy.private_network else ProviderLimits()
+        self.providers = ProviderStore(clock, policy, limits)
+        self._table = table
+        self._policy = policy
+        self._own = own
+        self._complaints = complaints
+        self._tokens = Tokens(clock)
+        self._rates = RateLimiter(clock)
+
+    def answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
+        """Return the reply to a request, None when there is none to send."""
+        # On a private network all nodes may share one address.
+        if not self._policy.private_network and not self._rates.allows(sender.ip):
+            self._complaints.note("too many requests", sender)
+            return None
+        match envelope.body:
+            case Ping():
+                return Pong()
+            case Find() as find:
+                return self._found(find, envelope, sender, datagram_bytes)
+            case Announce() as announce:
+                return Stored(self._add(announce, sender))
+            case Withdraw() as withdraw:
+                return Stored(self._discard(withdraw, sender))
+        return None
+
+    def _found(
+        self, find: Find, envelope: Envelope, sender: Address, request_bytes: int
+    ) -> FoundReply:
+        """Return contacts, then records, as far as the answer may grow."""
+        room = min(MAX_DATAGRAM_BYTES, AMPLIFICATION * request_bytes - PING_BYTES)
+        room = max(0, room - _FOUND_HEAD_BYTES)
+        contact_bytes = packed_contact_bytes(self._policy)
+        nearest = self._table.nearest(find.key, but={envelope.sender})
+        contacts = nearest[: room // contact_bytes]
+        room -= len(contacts) * contact_bytes
+        asker = Address(sender.ip, envelope.exchange_port)
+        records = self._records(find, asker)
+        fitting = room // (_RECORD_HEAD_BYTES + len(records[-1])) if records else 0
+        return FoundReply(
+            pack_contacts(contacts, self._policy), records[:fitting], self._tokens.make(sender.ip)
+        )
+
+    def _records(self, find: Find, asker: Address) -> list[bytes]:
+        """Return up to find.want records, this node's own first; the last is the longest."""
+        own = [pack_own_record(*each) for each in self._own.of(find.key)]
+        others = self.providers.find(find.key, find.want, but=asker)
+        packed = [pack_record(address, flags, self._policy) for address, flags in others]
+        return (own + packed)[: find.want]
+
+    def _add(self, announce: Announce, sender: Address) -> bool:
+        if not self._policy.allows(sender.ip):
+            self._complaints.note("an announcement from an address that is not dialled", sender)
+            return False
+        if not self._tokens.accepts(announce.token, sender.ip):
+            self._complaints.note("an announcement with a wrong token", sender)
+            return False
+        provider = Address(sender.ip, announce.port)
+        return self.providers.add(announce.key, provider, announce.flags)
+
+    def _discard(self, withdraw: Withdraw, sender: Address) -> bool:
+        if not self._tokens.accepts(withdraw.token, sender.ip):
+            self._complaints.note("a withdrawal with a wrong token", sender)
+            return False
+        self.providers.discard(withdraw.key, Address(sender.ip, withdraw.port))
+        return True

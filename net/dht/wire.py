@@ -1,0 +1,130 @@
+"""Datagrams of the DHT: a prefix with the version, then one envelope in msgpack.
+
+An envelope is an array: request id, sender's node id, sender's protocol flags, sender's exchange
+port, body. A body is an array that starts with its kind. Later versions of this program may add
+elements at an end, which earlier ones ignore; what cannot be understood that way gets a new
+version in the prefix. README.md beside this file has the same as a table.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from libernet.blocks.errors import FormatError, UnknownVersion
+from libernet.net.dht.keys import KEY_BYTES
+
+MAX_DATAGRAM_BYTES = 1200
+"""Longest datagram, sent or accepted: what every path carries whole (RFC 9000 section 14)."""
+
+FIND_REQUEST_BYTES = 440
+"""Finds are padded to this, so that the longest answer stays within three times the request."""
+
+MAGIC = b"LN"
+VERSION = 1
+PREFIX = MAGIC + bytes((VERSION,))
+
+RPC_ID_BYTES = 8
+MAX_TOKEN_BYTES = 32
+MAX_RECORD_BYTES = 256
+MAX_RECORDS = 64
+
+_Id = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+_RpcId = Annotated[bytes, msgspec.Meta(min_length=RPC_ID_BYTES, max_length=RPC_ID_BYTES)]
+_Flags = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_Token = Annotated[bytes, msgspec.Meta(max_length=MAX_TOKEN_BYTES)]
+_Record = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD_BYTES)]
+_Records = Annotated[list[_Record], msgspec.Meta(max_length=MAX_RECORDS)]
+_RecordCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_RECORDS)]
+
+
+class Ping(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Ask whether the node is there."""
+
+
+class Find(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """Ask for the contacts nearest to *key* and up to *want* of its providers."""
+
+    key: _Id
+    want: _RecordCount
+    padding: bytes = b""
+
+
+class Announce(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Ask to remember the sender, at *port* of the address it is seen at, as a provider."""
+
+    key: _Id
+    token: _Token
+    port: _Port
+    flags: _Flags
+
+
+class Withdraw(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Ask to forget what Announce with the same key and port asked to remember."""
+
+    key: _Id
+    token: _Token
+    port: _Port
+
+
+class Pong(msgspec.Struct, array_like=True, frozen=True, tag=65):
+    """Answer a Ping."""
+
+
+class Found(msgspec.Struct, array_like=True, frozen=True, tag=66):
+    """Answer a Find; *token* is what the asker needs to write here in the next minutes."""
+
+    contacts: bytes
+    records: _Records
+    token: _Token
+
+
+class Stored(msgspec.Struct, array_like=True, frozen=True, tag=67):
+    """Answer Announce and Withdraw: whether what was asked for is now so."""
+
+    done: bool
+
+
+Request = Ping | Find | Announce | Withdraw
+Reply = Pong | Found | Stored
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """What stands around every body."""
+
+    rpc_id: _RpcId
+    sender: _Id
+    flags: _Flags
+    exchange_port: _PortOrNone
+    body: Ping | Find | Announce | Withdraw | Pong | Found | Stored
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return the datagram for *envelope*, with finds padded."""
+    datagram = PREFIX + _encoder.encode(envelope)
+    body = envelope.body
+    if not isinstance(body, Find) or len(datagram) >= FIND_REQUEST_BYTES:
+        return datagram
+    # One byte less: a padding of over 255 bytes has a longer head than an empty one.
+    padding = bytes(FIND_REQUEST_BYTES - len(datagram) - 1)
+    padded = msgspec.structs.replace(body, padding=padding)
+    return PREFIX + _encoder.encode(msgspec.structs.replace(envelope, body=padded))
+
+
+def decode(datagram: bytes) -> Envelope:
+    """Return the envelope in *datagram*; FormatError, in constant words, if there is none."""
+    if len(datagram) > MAX_DATAGRAM_BYTES:
+        raise FormatError("longer than a datagram may be")
+    if not datagram.startswith(PREFIX):
+        if datagram.startswith(MAGIC):
+            raise UnknownVersion("another version of the protocol")
+        raise FormatError("not the protocol of this network")
+    try:
+        return _decoder.decode(memoryview(datagram)[len(PREFIX) :])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise FormatError("malformed") from exc

@@ -1,0 +1,120 @@
+"""A node's part in the network: what it serves, finds, fetches and announces, put together."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from libernet.blocks.ids import BlockId
+from libernet.blocks.source import Origin
+from libernet.blocks.store import Store
+from libernet.net.address import PeerAddress
+from libernet.net.announcer import Announcer
+from libernet.net.chain import ChainDiscovery
+from libernet.net.dht.discovery import DhtDiscovery
+from libernet.net.exchange.offer import StoreOffer
+from libernet.net.exchange.server import ExchangeServer
+from libernet.net.fetcher import Fetcher
+from libernet.net.peers import Peers
+from libernet.net.static import StaticDiscovery
+
+_log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 30.0
+_ALL_ADDRESSES = "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """Where to listen, and whom to ask.
+
+    *host* empty stands for all addresses, *port* for TCP and UDP: the first free one from it on.
+    *peers* are asked for blocks and are the nodes through which the DHT is joined. Private
+    addresses that the DHT names are dialled on a *private_network* only.
+    """
+
+    host: str = ""
+    port: int = 4848
+    peers: tuple[PeerAddress, ...] = ()
+    private_network: bool = False
+
+
+class Network:
+    """Everything of `net` behind one mount.
+
+    State
+      fetcher     the source of blocks that the mount reads from
+      announcer   what others are told
+      _port       where peers are served, 0 before the start
+      _was_up     whether it started once: what breaks later is no reason to end the mount
+    Tasks
+      run() holds the server, the DHT, the fetcher and the announcer. When one of them fails for an
+      unforeseen reason all start again after a while; what is in the store can be read meanwhile.
+    """
+
+    def __init__(self, store: Store, settings: NetworkSettings, state_folder: Path) -> None:
+        self._settings = settings
+        self._state_folder = state_folder
+        self._static = StaticDiscovery(settings.peers)
+        self._discovery = ChainDiscovery(self._static)
+        self._peers = Peers()
+        self._server = ExchangeServer(StoreOffer(store))
+        self._port = 0
+        self._was_up = False
+        self.announcer = Announcer(self._discovery)
+        self.fetcher = Fetcher(store, self._discovery, self._peers, fetched=self._fetched)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled; started when others can reach this node.
+
+        NetworkError or OSError when there is nowhere to listen.
+        """
+        while True:
+            try:
+                await self._run(task_status)
+            except Exception:
+                if not self._was_up:
+                    raise
+                _log.exception("the network broke and starts again in %g s", _RESTART_SECONDS)
+            task_status = trio.TASK_STATUS_IGNORED
+            await trio.sleep(_RESTART_SECONDS)
+
+    def status(self) -> dict[str, Any]:
+        """Return what a person may want to know, as plain values for JSON."""
+        return {
+            "listening": self._port or None,
+            "peers": self._peers.status(),
+            "discovery": self._discovery.status(),
+            "not_announced": [str(block_id) for block_id in self.announcer.pending()],
+            "failures": self.fetcher.failures(),
+        }
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        settings = self._settings
+        try:
+            async with trio.open_nursery() as nursery:
+                host = settings.host or None
+                self._port = await nursery.start(self._server.run, host, settings.port)
+                dht = DhtDiscovery(
+                    settings.host or _ALL_ADDRESSES,
+                    self._port,
+                    exchange_port=self._port,
+                    bootstrap=settings.peers,
+                    state_folder=self._state_folder,
+                    private_network=settings.private_network,
+                )
+                await nursery.start(dht.run)
+                self._discovery.set_members(self._static, dht)
+                await nursery.start(self.fetcher.run)
+                nursery.start_soon(self.announcer.run)
+                self._was_up = True
+                task_status.started()
+        finally:
+            self._peers.close()
+
+    def _fetched(self, block_id: BlockId, origin: Origin | None) -> None:
+        """Tell others of the root of a bundle that was opened and fetched here."""
+        if origin is not None and origin.root == block_id:
+            self.announcer.add(block_id)
