@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 from pyfuse3 import FUSEError
 
 from libernet.blocks.errors import LibernetError
@@ -78,8 +79,9 @@ class FuseOperations(pyfuse3.Operations):
     """The handlers; see pyfuse3.Operations for what each is asked.
 
     State
-      _files     open files by handle
-      _listings  open folders by handle
+      _files       open files by handle
+      _listings    open folders by handle
+      initialized  set when the kernel and this have agreed on how they speak
     """
 
     supports_dot_lookup = False
@@ -92,6 +94,10 @@ class FuseOperations(pyfuse3.Operations):
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, _Listing] = {}
         self._next_handle = 1
+        self.initialized = trio.Event()
+
+    def init(self) -> None:
+        self.initialized.set()
 
     @_answered
     async def lookup(

@@ -47,14 +47,16 @@ class FuseSession:
                 " may you use it?"
             ) from exc
         self._is_mounted = True
-        _read_ahead_more(self._settings.mountpoint)
 
     async def serve(self) -> None:
         """Answer requests until the mount is unmounted or stop() is called."""
         if self._is_stopped:
             return
         try:
-            await pyfuse3.main(max_tasks=_MAX_TASKS)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_ahead_more)
+                await pyfuse3.main(max_tasks=_MAX_TASKS)
+                nursery.cancel_scope.cancel()
         except* OSError as group:
             # Somebody cut the connection (fusectl's abort): for us an unmount like any other.
             _, others = group.split(lambda exc: _errno(exc) in {errno.ENODEV, errno.ENOTCONN})
@@ -72,6 +74,11 @@ class FuseSession:
         if self._is_mounted:
             self._is_mounted = False
             pyfuse3.close(unmount=True)
+
+    async def _read_ahead_more(self) -> None:
+        """Raise the kernel's read-ahead, which it resets when it initializes the mount."""
+        await self._operations.initialized.wait()
+        await trio.to_thread.run_sync(_set_read_ahead, self._settings.mountpoint)
 
     def _options(self) -> set[str]:
         settings = self._settings
@@ -93,7 +100,7 @@ def _errno(error: BaseException) -> int | None:
     return error.errno if isinstance(error, OSError) else None
 
 
-def _read_ahead_more(mountpoint: Path) -> None:
+def _set_read_ahead(mountpoint: Path) -> None:
     mount = mount_at(mountpoint)
     if mount is None:
         return
