@@ -6,6 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from libernet.blocks.disk import sync_folder
 from libernet.blocks.errors import StoreError
 
 SECRET_BYTES = 32
@@ -28,7 +29,7 @@ def load_or_create_secret(path: Path) -> bytes:
             _create(path)
             secret = _load(path)
         # Also after a mere load: who made the file may have died before this.
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as exc:
         raise StoreError(f"the secret {path} cannot be read or made: {exc.strerror}") from exc
     return secret
@@ -74,11 +75,3 @@ def _create(path: Path) -> None:
         pass
     finally:
         os.unlink(temporary)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -38,6 +38,7 @@ from typing import Final, Self, TypeGuard
 
 from typing_extensions import Buffer
 
+from libernet.blocks.disk import store_error, sync_folder
 from libernet.blocks.errors import (
     BlockCorrupt,
     BlockNotFound,
@@ -47,7 +48,7 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.store_cache import BlockCache, CacheLimits
-from libernet.blocks.store_files import BlockFiles, store_error, sync_folder
+from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
 from libernet.blocks.store_queue import PutQueue
 

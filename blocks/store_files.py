@@ -16,47 +16,20 @@ import errno
 import itertools
 import logging
 import os
-import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from typing_extensions import Buffer
 
-from libernet.blocks.errors import FormatError, StoreError, StoreFull
+from libernet.blocks.disk import sync_folder
+from libernet.blocks.errors import FormatError
 from libernet.blocks.ids import BlockId
 
 _FAN_OUT = 256
 """Folders under blocks/. Syncing one costs 0.1 ms, 5 % of the time that 16 blocks
 of 1 MiB take."""
 
-_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-
-_FULL_SQLITE_CODES = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR_SHMSIZE,  # no room to grow the index of its write-ahead log
-)
-
 _log = logging.getLogger(__name__)
-
-
-def store_error(exc: OSError | sqlite3.Error, what: str | Path) -> StoreError:
-    """Return the error of the store's own that says what *exc* means for *what*."""
-    if isinstance(exc, OSError):
-        full = exc.errno in _FULL_ERRNOS
-    else:
-        full = getattr(exc, "sqlite_errorcode", None) in _FULL_SQLITE_CODES
-    if full:
-        return StoreFull(f"no space is left for {what}: free some on its disk")
-    return StoreError(f"{what}: {exc}")
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Return when the names in *folder* are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class BlockFiles:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreError, StoreVersion
 from libernet.blocks.ids import BlockId
-from libernet.blocks.store_files import store_error
 
 STORE_VERSION = 1
 """Version of the schema below; a store with a higher one is refused."""

@@ -2,9 +2,10 @@
 
 import threading
 
+from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreFull
 from libernet.blocks.ids import BlockId
-from libernet.blocks.store_files import BlockFiles, store_error
+from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockIndex, Entry
 
 

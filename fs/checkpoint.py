@@ -13,8 +13,8 @@ import sqlite3
 
 import trio
 
+from libernet.blocks.disk import store_error
 from libernet.blocks.errors import LibernetError, StoreError, StoreFull
-from libernet.blocks.store_files import store_error
 from libernet.fs.files import Files, FrozenContents
 from libernet.fs.journal import Batch
 from libernet.fs.overlay import Overlay

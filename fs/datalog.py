@@ -17,8 +17,8 @@ from typing import Self
 
 from typing_extensions import Buffer
 
+from libernet.blocks.disk import sync_folder
 from libernet.blocks.errors import BlockCorrupt, StoreVersion
-from libernet.blocks.store_files import sync_folder
 from libernet.fs.content import LogPlace
 
 _SEGMENT_BYTES = 64 * 1024 * 1024

@@ -17,6 +17,7 @@ from typing import Self
 
 import appdirs
 
+from libernet.blocks.disk import sync_folder
 from libernet.blocks.errors import LibernetError, StoreVersion
 
 STATE_VERSION = 1
@@ -95,11 +96,7 @@ class Places:
             version_file.write(f"{STATE_VERSION}\n")
             version_file.flush()
             os.fsync(version_file.fileno())
-        folder = os.open(self.data, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.data)
 
     def _version(self) -> int:
         """Return the layout's number, 0 when it was not written yet.
