@@ -183,8 +183,13 @@ class DhtNode:
         async def ask(contact: Contact) -> Answer | None:
             return await self._ask_to_find(contact, key, want)
 
-        lookup = Lookup(key, ask, self._endpoint().round_trips.patience, want, known or {})
+        patience = self._endpoint().round_trips.patience
+        lookup = Lookup(key, ask, patience, want, known or {})
         await lookup.run(self.table.nearest(key))
+        if not lookup.answered():
+            # Those few who are known may have lost one datagram.
+            lookup = Lookup(key, ask, patience, want, known or {})
+            await lookup.run(self.table.nearest(key))
         return lookup
 
     async def _refresh(self, span: tuple[int, int]) -> None:

@@ -206,7 +206,9 @@ class Upkeep:
             return
         node_id = self._node.identity.node_id
         try:
-            await trio.to_thread.run_sync(save_state, self._folder, node_id, self.remembered)
+            await trio.to_thread.run_sync(
+                save_state, self._folder, node_id, self.remembered, abandon_on_cancel=True
+            )
         except OSError as exc:
             _log.warning("The DHT's contacts cannot be saved in %s: %s", self._folder, exc)
         else:

@@ -115,6 +115,17 @@ def test_a_record_without_an_address_is_about_its_sender() -> None:
     assert provider.address == PeerAddress(SENDER.ip, 4849)
 
 
+def test_records_that_cannot_be_dialled_are_skipped() -> None:
+    wild = policy(private=True)
+    records = [
+        pack_record(Address("8.8.8.8", 0), 1, wild),
+        pack_record(Address("10.0.0.1", 4848), 1, wild),
+        pack_own_record(0, 1),
+        pack_record(Address("8.8.8.8", 4848), 1, wild)[:-1],
+    ]
+    assert list(unpack_records(records, SENDER, policy())) == []
+
+
 def test_records_of_later_versions_are_skipped() -> None:
     records = [b"\x02" + bytes(60), pack_own_record(4849, 1), b"\x02\x01"]
     assert len(list(unpack_records(records, SENDER, policy()))) == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -223,6 +224,16 @@ async def test_it_ends_soon_with_a_hundred_finds_under_way() -> None:
                     await trio.testing.wait_all_tasks_blocked()
 
 
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_nodes_meet_over_ipv6_too() -> None:
     first = DhtDiscovery("::1", 0, exchange_port=1, private_network=True)
     async with running(first):

@@ -138,6 +138,24 @@ def test_a_find_that_nobody_answers_is_an_error_and_no_miss() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("short_timeout")
+def test_one_lost_datagram_of_the_only_contact_fails_no_find() -> None:
+    async def scenario() -> None:
+        def deaf_once(self: Enemy, request: Envelope) -> bytes | None:
+            if isinstance(request.body, Ping):
+                return pong(self, request)
+            heard.append(request)
+            return self.envelope(Found(b"", [], b""), request.rpc_id) if heard[1:] else None
+
+        heard: list[Envelope] = []
+        async with serving() as (node, _), enemy(deaf_once) as (_, address):
+            await node.greet([address])
+            assert await node.find(KEY, 8) == []
+            assert len(node.contacts) == 1
+
+    asyncio.run(scenario())
+
+
 # Who gets into the table
 
 
@@ -290,7 +308,7 @@ EVIL_REPLIES = {
     "contacts at no address": [66, (b"n" * 20 + bytes(4) + b"\x12\xf0") * 10, [], b""],
     "broadcast contacts": [66, (b"n" * 20 + b"\xff" * 4 + b"\x12\xf0") * 10, [], b""],
     "records of all kinds": [66, b"", [b"", b"\x01", b"\x01" * 8, b"\x07" * 99, bytes(8)], b""],
-    "a record on port 0": [66, b"", [b"\x01\x01\x00\x00" + bytes(4)], b""],
+    "a record on port 0": [66, b"", [b"\x01\x01\x00\x00\x7f\x00\x00\x01"], b""],
     "a long token": [66, b"", [], b"t" * 900],
     "a dict": {"value": 1},
     "a number": 7,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -140,6 +141,28 @@ async def test_when_the_thread_dies_all_calls_end_with_an_error() -> None:
             with pytest.raises(DhtError):
                 await portal.call(tasks)
     assert outcomes == ["error"] * 3
+
+
+async def test_a_call_that_the_dying_loop_never_began_ends_with_an_error() -> None:
+    async with Portal(idle, name="test") as portal, trio.open_nursery() as nursery:
+        stuck, go_on = threading.Event(), threading.Event()
+
+        async def block() -> None:
+            stuck.set()
+            go_on.wait(10)
+
+        async def wait() -> None:
+            with pytest.raises(DhtError):
+                await portal.call(asyncio.sleep, 30)
+
+        nursery.start_soon(portal.call, block)
+        await until(stuck.is_set)
+        portal._loop.call_soon_threadsafe(sys.exit)
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+        with trio.fail_after(5):
+            await portal.ended.wait()
 
 
 async def test_what_runs_in_the_loop_may_fail_and_says_why() -> None:

@@ -1,0 +1,576 @@
+"""Blocks from peers: real stores, clients and servers; scripted peers, and a clock that jumps."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from libernet.blocks.errors import (
+    BlockCorrupt,
+    BlockNotFound,
+    LibernetError,
+    NetworkError,
+    PeerTimeout,
+)
+from libernet.blocks.ids import BlockId
+from libernet.blocks.source import Origin
+from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
+from libernet.blocks.store_index import BlockClass
+from libernet.net import fetcher as fetching
+from libernet.net import flights
+from libernet.net.fetcher import FETCH_SECONDS, Fetcher
+from tests.support.far import NETWORK_IS_DOWN, FarNode, FarNodes, ScriptedDiscovery
+
+BLOCK = b"a block"
+ID = BlockId.of(BLOCK)
+ROOT = BlockId.of(b"a root")
+ORIGIN = Origin(ROOT, "/folder/file")
+ABSENT = BlockId.of(b"nobody has it")
+
+
+@pytest.fixture
+def clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    autojump_clock.autojump_threshold = 0.002  # the store's threads take no time on this clock
+    return autojump_clock
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "store", reserve_bytes=0) as opened:
+        yield opened
+
+
+class World:
+    """A node that fetches, and those it may fetch from.
+
+    `fetched` lists what it told of; while `running` its network is up.
+    """
+
+    def __init__(self, store: Store, nursery: trio.Nursery) -> None:
+        self.store = store
+        self.nursery = nursery
+        self.far = FarNodes(nursery)
+        self.discovery = ScriptedDiscovery()
+        self.peers = self.far.peers()
+        self.fetched: list[tuple[BlockId, Origin | None]] = []
+        self.fetcher = Fetcher(
+            store, self.discovery, self.peers, fetched=lambda *told: self.fetched.append(told)
+        )
+        self.run_scope = trio.CancelScope()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope() as self.run_scope:
+            await self.fetcher.run(task_status)
+
+    def hinted(self, name: str, *blocks: bytes) -> FarNode:
+        """Return a node that is asked for everything."""
+        node = self.far.node(name)
+        node.add(*blocks)
+        self.discovery.hints.append(node.address)
+        return node
+
+    def announced(self, name: str, block_id: BlockId, *blocks: bytes) -> FarNode:
+        """Return a node that announced an id."""
+        node = self.far.node(name)
+        node.add(*blocks)
+        self.discovery.providers.setdefault(block_id, []).append(node.address)
+        return node
+
+    async def get(self, block_id: BlockId = ID, origin: Origin | None = ORIGIN) -> bytes:
+        return await self.fetcher.get(block_id, bytes, origin)
+
+    async def outcome(self, block_id: BlockId = ID) -> bytes | LibernetError:
+        try:
+            return await self.get(block_id)
+        except LibernetError as exc:
+            return exc
+
+    async def outcomes(self, count: int, block_id: BlockId = ID) -> list[bytes | LibernetError]:
+        """Return what *count* readers get who come at one time."""
+        outcomes: list[bytes | LibernetError] = []
+
+        async def read() -> None:
+            outcomes.append(await self.outcome(block_id))
+
+        async with trio.open_nursery() as readers:
+            for _ in range(count):
+                readers.start_soon(read)
+        return outcomes
+
+
+@pytest.fixture
+async def world(
+    store: Store, nursery: trio.Nursery, clock: trio.testing.MockClock
+) -> AsyncIterator[World]:
+    made = World(store, nursery)
+    await nursery.start(made.run)
+    yield made
+    made.run_scope.cancel()
+
+
+async def test_what_is_here_asks_nobody(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    world.store.put(ID, BLOCK)
+    assert await world.get() == BLOCK
+    assert not peer.dials
+    assert not world.discovery.found
+
+
+async def test_a_block_comes_from_a_peer_and_is_here_from_then_on(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    assert await world.get() == BLOCK
+    peer.is_down = True
+    assert await world.get() == BLOCK
+    assert peer.asked == [ID]
+    assert world.store.get(ID) == BLOCK
+    assert world.fetched == [(ID, ORIGIN)]
+
+
+async def test_what_was_fetched_is_kept_as_a_cached_block(world: World) -> None:
+    world.hinted("peer", BLOCK)
+    await world.get()
+    await trio.sleep(6)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    assert world.store.totals_by_class()[BlockClass.CACHED].blocks == 1
+    assert world.store.discard(ID)
+
+
+async def test_a_block_that_finds_no_room_is_still_read(
+    tmp_path: Path, nursery: trio.Nursery, clock: trio.testing.MockClock
+) -> None:
+    with Store(tmp_path / "tiny", cache_bytes=0, reserve_bytes=0) as store:
+        world = World(store, nursery)
+        await nursery.start(world.run)
+        peer = world.hinted("peer", BLOCK)
+        assert [await world.get(), await world.get()] == [BLOCK, BLOCK]
+        assert peer.asked == [ID, ID]
+        assert world.fetched == []  # nothing that others could get here
+        world.run_scope.cancel()
+
+
+async def test_one_fetch_serves_all_readers(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 1
+    assert await world.outcomes(50) == [BLOCK] * 50
+    assert peer.asked == [ID]
+
+
+async def test_providers_of_the_root_are_found_and_asked(world: World) -> None:
+    stranger = world.hinted("stranger")
+    peer = world.announced("peer", ROOT, BLOCK)
+    assert await world.get() == BLOCK
+    assert stranger.asked == peer.asked == [ID]
+    assert world.discovery.found == {ROOT: 1}
+
+
+async def test_who_gave_one_block_of_a_bundle_is_asked_first_for_the_next(world: World) -> None:
+    stranger = world.hinted("stranger")
+    others = [b"%d" % number for number in range(20)]
+    peer = world.announced("peer", ROOT, BLOCK, *others)
+    await world.get()
+    stranger.asked.clear()
+    for other in others:
+        assert await world.get(BlockId.of(other)) == other
+    assert stranger.asked == []
+    assert len(peer.asked) == 21
+    assert world.discovery.found == {ROOT: 1}
+
+
+async def test_providers_of_the_block_itself_are_the_last_resort(world: World) -> None:
+    world.announced("emptied", ROOT)
+    world.announced("peer", ID, BLOCK)
+    assert await world.get() == BLOCK
+    assert world.discovery.found == {ROOT: 1, ID: 1}
+
+
+async def test_many_fetches_share_one_look_up_of_the_root(world: World) -> None:
+    blocks = [b"%d" % number for number in range(30)]
+    world.announced("peer", ROOT, *blocks)
+    world.discovery.delay_seconds = 1
+    async with trio.open_nursery() as readers:
+        for block in blocks:
+            readers.start_soon(world.get, BlockId.of(block))
+    assert world.discovery.found == {ROOT: 1}
+
+
+async def test_a_provider_that_speaks_another_protocol_is_not_asked(world: World) -> None:
+    peer = world.announced("peer", ROOT, BLOCK)
+    world.discovery.flags = 0
+    assert isinstance(await world.outcome(), BlockNotFound)
+    assert not peer.dials
+
+
+async def test_wrong_bytes_from_one_peer_are_right_bytes_from_another(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    liar = world.hinted("liar", BLOCK)
+    liar.is_lying = True
+    world.hinted("honest", BLOCK)
+    assert await world.get() == BLOCK
+    assert "peer liar:4848 is not asked for 300 s" in caplog.text
+    assert "not block" in caplog.text
+    for status in world.peers.status():
+        assert (status["failed"], status["delivered"]) == (
+            (1, 0) if status["address"] == "liar:4848" else (0, 1)
+        )
+
+
+async def test_a_liar_is_left_alone_and_asked_again_later(world: World) -> None:
+    liar = world.hinted("peer", BLOCK)
+    liar.is_lying = True
+    assert isinstance(await world.outcome(), BlockCorrupt)
+    assert isinstance(await world.outcome(), NetworkError)
+    assert liar.asked == [ID]
+    liar.is_lying = False
+    await trio.sleep(301)
+    assert await world.get() == BLOCK
+
+
+async def test_a_peer_that_lets_wait_does_not_keep_others_from_being_asked(world: World) -> None:
+    for number in range(3):
+        world.hinted(f"silent {number}", BLOCK).be_silent()
+    world.hinted("peer", BLOCK)
+    start = trio.current_time()
+    assert await world.get() == BLOCK
+    assert trio.current_time() - start < 1.5
+
+
+async def test_who_let_a_reader_wait_is_asked_last_from_then_on(world: World) -> None:
+    silent = world.hinted("silent", BLOCK, b"other")
+    silent.be_silent()
+    world.hinted("peer", BLOCK, b"other")
+    await world.get()
+    silent.asked.clear()
+    assert await world.get(BlockId.of(b"other"), None) == b"other"
+    assert silent.asked == []
+
+
+async def test_a_slow_peer_is_waited_for_when_there_is_no_other(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 9
+    assert await world.get() == BLOCK
+
+
+async def test_a_peer_that_starts_anew_is_waited_for(world: World, nursery: trio.Nursery) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.is_down = True
+
+    async def start() -> None:
+        await trio.sleep(5)
+        peer.is_down = False
+
+    nursery.start_soon(start)
+    start_time = trio.current_time()
+    assert await world.get() == BLOCK
+    assert 5 <= trio.current_time() - start_time < 10
+
+
+async def test_a_peer_that_stays_away_ends_fetches_sooner_and_sooner(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.is_down = True
+    assert isinstance(await world.outcome(), NetworkError)
+    assert isinstance(await world.outcome(), NetworkError)
+    start = trio.current_time()
+    assert isinstance(await world.outcome(), NetworkError)
+    assert trio.current_time() == start
+    assert peer.dials < 10
+
+
+async def test_a_silent_network_ends_in_a_timeout(world: World) -> None:
+    for number in range(6):
+        world.hinted(f"silent {number}", BLOCK).be_silent()
+    world.discovery.delay_seconds = 1000
+    start = trio.current_time()
+    assert isinstance(await world.outcome(), PeerTimeout)
+    assert trio.current_time() - start <= FETCH_SECONDS
+
+
+async def test_a_block_that_nobody_has_is_told_at_once(world: World) -> None:
+    world.hinted("peer")
+    start = trio.current_time()
+    assert isinstance(await world.outcome(ABSENT), BlockNotFound)
+    assert trio.current_time() - start < 1
+
+
+async def test_a_discovery_that_fails_is_no_reason_not_to_ask_those_known(world: World) -> None:
+    world.discovery.error = NETWORK_IS_DOWN
+    for number in range(6):
+        world.hinted(f"stranger {number}")
+    world.hinted("peer", BLOCK)
+    assert await world.get() == BLOCK
+
+
+async def test_no_error_is_kept(world: World) -> None:
+    peer = world.announced("peer", ROOT)
+    assert isinstance(await world.outcome(), BlockNotFound)
+    peer.add(BLOCK)
+    assert await world.get() == BLOCK
+
+
+async def test_that_discovery_failed_or_found_nobody_is_soon_forgotten(world: World) -> None:
+    world.discovery.error = NETWORK_IS_DOWN
+    assert isinstance(await world.outcome(), BlockNotFound)
+    world.discovery.error = None
+    assert isinstance(await world.outcome(), BlockNotFound)
+    world.announced("peer", ROOT, BLOCK)
+    await trio.sleep(2)
+    assert await world.get() == BLOCK
+
+
+async def test_all_readers_are_told_of_an_error_each_by_one_of_its_own(world: World) -> None:
+    world.hinted("peer").delay_seconds = 1
+    outcomes = await world.outcomes(5, ABSENT)
+    assert all(isinstance(each, BlockNotFound) for each in outcomes)
+    assert len({id(each) for each in outcomes}) == 5
+
+
+async def test_a_reader_that_gives_up_takes_the_block_from_nobody(
+    world: World, nursery: trio.Nursery
+) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 3
+    with trio.move_on_after(1):
+        await world.get()
+    assert await world.outcomes(2) == [BLOCK, BLOCK]
+    assert peer.asked == [ID]
+
+
+async def test_a_fetch_goes_on_when_all_its_readers_have_left(world: World) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 3
+    with trio.move_on_after(1):
+        await world.get()
+    await trio.sleep(3)
+    peer.is_down = True
+    assert await world.get() == BLOCK
+
+
+async def test_the_callers_deadline_is_honoured(world: World) -> None:
+    world.hinted("silent", BLOCK).be_silent()
+    start = trio.current_time()
+    with pytest.raises(trio.TooSlowError), trio.fail_after(2):
+        await world.get()
+    assert trio.current_time() - start == 2
+
+
+async def test_readers_over_the_limit_are_sent_away_and_fetch_nothing(
+    world: World, nursery: trio.Nursery
+) -> None:
+    world.hinted("silent").be_silent()
+    for number in range(flights.MAX_WAITING):
+        nursery.start_soon(world.outcome, BlockId.of(b"%d" % number))
+    await trio.testing.wait_all_tasks_blocked()
+    before = len(world.fetcher._flights)
+    assert isinstance(await world.outcome(), PeerTimeout)
+    assert len(world.fetcher._flights) == before
+    await trio.sleep(FETCH_SECONDS + 1)
+    world.hinted("peer", BLOCK)
+    assert await world.get() == BLOCK  # their places are free again
+
+
+async def test_what_the_reader_makes_of_a_block_may_fail_without_asking_peers(
+    world: World,
+) -> None:
+    peer = world.hinted("peer", BLOCK)
+    world.store.put(ID, BLOCK)
+
+    def use(block: bytes) -> bytes:
+        raise BlockCorrupt("this key does not open it")
+
+    with pytest.raises(BlockCorrupt, match="this key"):
+        await world.fetcher.get(ID, use, ORIGIN)
+    assert not peer.dials
+
+
+@pytest.mark.parametrize("size_bytes", [100, SMALL_BLOCK_BYTES + 1])
+async def test_a_block_of_ones_own_that_rotted_is_healed(
+    tmp_path: Path, nursery: trio.Nursery, size_bytes: int
+) -> None:
+    block = bytes(size_bytes)
+    block_id = BlockId.of(block)
+    with Store(tmp_path / "store", reserve_bytes=0) as store:
+        store.put(block_id, block)
+        store.flush()
+        _rot(tmp_path / "store", block_id, size_bytes)
+        world = World(store, nursery)
+        await nursery.start(world.run)
+        world.hinted("peer", block)
+        assert await world.get(block_id) == block
+        store.flush()
+        assert store.totals_by_class()[BlockClass.OWN].blocks == 1
+        assert not store.discard(block_id)
+        world.run_scope.cancel()
+    with Store(tmp_path / "store") as store:
+        assert store.get(block_id) == block
+
+
+def _rot(folder: Path, block_id: BlockId, size_bytes: int) -> None:
+    if size_bytes > SMALL_BLOCK_BYTES:
+        (file,) = (folder / "blocks").rglob(str(block_id))
+        file.write_bytes(b"x" * size_bytes)
+        return
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(folder / "index.sqlite")) as index, index:
+        columns = [row[1] for row in index.execute("PRAGMA table_info(content)")]
+        bytes_column = next(name for name in columns if name != "row")
+        index.execute(f"UPDATE content SET {bytes_column} = zeroblob(?) || 'x'", (size_bytes - 1,))
+
+
+async def test_what_fails_is_listed_until_it_came(world: World) -> None:
+    world.hinted("peer").delay_seconds = 1
+    await world.outcome()
+    await trio.sleep(10)
+    await world.outcome()
+    (failure,) = world.fetcher.failures()
+    assert failure["block"] == str(ID)
+    assert failure["path"] == "/folder/file"
+    assert failure["asked"] == ["peer:4848"]
+    assert 10 < float(str(failure["since_seconds"])) < 15
+    assert str(ID) in str(failure["error"])
+    world.hinted("other", BLOCK)
+    await world.get()
+    assert world.fetcher.failures() == []
+
+
+async def test_what_came_by_another_way_is_no_failure_any_more(world: World) -> None:
+    await world.outcome()
+    world.store.put(ID, BLOCK)
+    assert world.fetcher.failures() == []
+
+
+async def test_not_all_failures_are_kept(world: World) -> None:
+    for number in range(100):
+        await world.outcome(BlockId.of(b"%d" % number))
+    failures = world.fetcher.failures()
+    assert len(failures) == 64
+    assert failures[-1]["block"] == str(BlockId.of(b"99"))
+
+
+SMALL = [b"small %d" % number for number in range(200)]
+SMALL_IDS = [BlockId.of(block) for block in SMALL]
+
+
+async def test_what_is_brought_needs_no_request_of_its_own(world: World) -> None:
+    peer = world.hinted("peer", *SMALL)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    for block_id, block in zip(SMALL_IDS, SMALL, strict=True):
+        assert await world.get(block_id) == block
+    assert sorted(peer.asked) == sorted(SMALL_IDS)
+    assert peer.dials <= 4
+
+
+async def test_bringing_the_same_again_asks_nobody(world: World) -> None:
+    peer = world.hinted("peer", *SMALL)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    assert len(peer.asked) == len(SMALL)
+
+
+async def test_what_one_peer_lacks_of_a_batch_another_gives(world: World) -> None:
+    world.hinted("half", *SMALL[:100])
+    rest = world.hinted("rest", *SMALL[100:])
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    assert all(block_id in world.store for block_id in SMALL_IDS)
+    assert set(rest.asked) <= set(SMALL_IDS)
+
+
+async def test_who_waits_for_what_a_batch_lacks_asks_further(world: World) -> None:
+    world.hinted("peer", *SMALL).delay_seconds = 0.01
+    world.announced("last resort", ID, BLOCK)
+    world.fetcher.bring([*SMALL_IDS[:10], ID], ORIGIN)
+    assert await world.get() == BLOCK
+    assert world.fetched[-1] == (ID, ORIGIN)
+
+
+async def test_what_nobody_waits_for_is_not_looked_up_singly(world: World) -> None:
+    world.hinted("peer")
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(FETCH_SECONDS)
+    assert set(world.discovery.found) == {ROOT}
+    assert world.fetcher.failures() == []
+    assert len(world.fetcher._flights) == 0
+
+
+async def test_a_liar_in_a_batch_is_left_and_another_peer_asked(world: World) -> None:
+    liar = world.hinted("liar", *SMALL)
+    liar.is_lying = True
+    world.hinted("peer", *SMALL)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    assert all(block_id in world.store for block_id in SMALL_IDS)
+
+
+async def test_a_batch_that_stalls_keeps_its_readers_for_some_seconds_only(world: World) -> None:
+    world.hinted("silent", *SMALL).be_silent()
+    world.hinted("peer", *SMALL)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    start = trio.current_time()
+    assert await world.get(SMALL_IDS[0]) == SMALL[0]
+    assert trio.current_time() - start < 12
+
+
+async def test_no_more_is_brought_at_one_time_than_may_be(world: World) -> None:
+    world.hinted("silent").be_silent()
+    for start in range(0, 10_000, 500):
+        ids = [BlockId.of(b"%d" % number) for number in range(start, start + 500)]
+        world.fetcher.bring(ids, ORIGIN)
+    assert len(world.fetcher._flights) == fetching._MAX_FLIGHTS
+    await trio.sleep(2 * FETCH_SECONDS)
+    assert len(world.fetcher._flights) == 0
+
+
+async def test_when_the_network_ends_readers_are_told(world: World, nursery: trio.Nursery) -> None:
+    world.hinted("silent", *SMALL).be_silent()
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    outcomes: list[bytes | LibernetError] = []
+
+    async def read(block_id: BlockId) -> None:
+        outcomes.append(await world.outcome(block_id))
+
+    for block_id in (ID, SMALL_IDS[0], SMALL_IDS[199]):
+        nursery.start_soon(read, block_id)
+    await trio.testing.wait_all_tasks_blocked()
+    world.run_scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [type(each) for each in outcomes] == [NetworkError] * 3
+    assert isinstance(await world.outcome(), NetworkError)
+    world.fetcher.bring(SMALL_IDS, ORIGIN)  # does nothing
+    assert world.fetcher.failures() == []
+
+
+async def test_after_a_restart_of_the_network_all_is_as_before(
+    world: World, nursery: trio.Nursery
+) -> None:
+    silent = world.hinted("peer", BLOCK)
+    silent.be_silent()
+    nursery.start_soon(world.outcome)
+    await trio.testing.wait_all_tasks_blocked()
+    world.run_scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    silent.delay_seconds = 0
+    await nursery.start(world.run)
+    assert await world.get() == BLOCK
+
+
+async def test_an_unforeseen_error_is_told_and_ends_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.discovery.error = ZeroDivisionError("a bug")
+    assert isinstance(await world.outcome(), NetworkError)
+    assert "a bug" in caplog.text
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    world.discovery.error = None
+    world.hinted("peer", BLOCK, *SMALL)
+    assert await world.get() == BLOCK
+    assert await world.get(SMALL_IDS[0]) == SMALL[0]
