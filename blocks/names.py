@@ -13,7 +13,7 @@ from libernet.blocks.limits import MAX_NAME_BYTES
 
 def key_of(name: bytes) -> str:
     """Return the key of the file or folder *name*, or raise FormatError where it is no name."""
-    _check(name)
+    check_name(name)
     return escape(name)
 
 
@@ -24,7 +24,7 @@ def name_of(key: str) -> bytes:
     key that `key_of` would have written differently.
     """
     name = unescape(key)
-    _check(name)
+    check_name(name)
     return name
 
 
@@ -50,7 +50,8 @@ def unescape(key: str) -> bytes:
     return text
 
 
-def _check(name: bytes) -> None:
+def check_name(name: bytes) -> None:
+    """Raise FormatError where *name* is none that a file can have."""
     if not name or name in {b".", b".."}:
         raise FormatError(f"{name!r} is no name of a file or folder")
     if b"/" in name or b"\0" in name:

@@ -74,7 +74,7 @@ class Bundles:
         kept = self._kept(reference)
         if kept is not None and isinstance(kept.listing, Document):
             appearance = _appearance(kept.listing.attributes, 0)
-        return BundleRoot(self, appearance, reference)
+        return BundleRoot(self, appearance, Origin(reference.id), reference=reference)
 
     def is_here(self, reference: Reference) -> bool:
         """Say whether a folder's document can be had without asking anybody."""
@@ -197,12 +197,13 @@ class BundleFolder(FolderNode):
 class BundleRoot(BundleFolder):
     """The folder that a reference opens; it looks as its document says once that was read."""
 
-    __slots__ = ("identity",)
+    __slots__ = ()
     is_lasting = False
 
-    def __init__(self, bundles: Bundles, appearance: Appearance, reference: Reference) -> None:
-        super().__init__(bundles, appearance, Origin(reference.id), reference=reference)
-        self.identity = reference
+    @property
+    def identity(self) -> Reference:
+        assert self._reference is not None
+        return self._reference
 
     async def look_here(self) -> None:
         """Read the document if it is on this machine; else nothing is asked for."""

@@ -1,5 +1,6 @@
 """libernet: the commands for a running mount."""
 
+import io
 import json
 import os
 import sys
@@ -25,11 +26,15 @@ EX_INTERRUPTED = 130
 SYNC_SECONDS = 600.0
 SNAPSHOT_SECONDS = 3600.0
 
+_TOP_FOLDERS = ("backups", "snapshots", "bundles")
+
 _with_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with *argv*, by default the process's own arguments; return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names come out as the bytes they are
     try:
         outcome = cli.main(
             args=None if argv is None else list(argv),
@@ -72,14 +77,17 @@ def snapshot(places: Places, name: str, *, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @_with_json
 @click.pass_obj
-def share(places: Places, path: Path, *, as_json: bool) -> None:
+def share(places: Places, path: str, *, as_json: bool) -> None:
     """Print a reference that opens the backup, folder or file at PATH for whoever has it.
 
-    PATH is in the mount, or begins with backups/. A reference cannot be taken back.
+    PATH is in the mount, or begins with backups/. A snapshot or an opened bundle can be shared as a
+    whole. A reference cannot be taken back.
     """
+    if not path:
+        raise click.UsageError("the path is empty")
     inside = _inside_mount(places, path)
     answer = ask(places.runtime, "share", {"path": inside}, timeout=SNAPSHOT_SECONDS)
     click.echo(json.dumps(answer) if as_json else answer["reference"])
@@ -93,9 +101,11 @@ def share(places: Places, path: Path, *, as_json: bool) -> None:
 def open_(places: Places, reference: str, name: str | None, *, as_json: bool) -> None:
     """Open the bundle of REFERENCE as the folder bundles/NAME; print where it is."""
     try:
-        Reference.parse(reference)
+        parsed = Reference.parse(reference)
     except FormatError as error:
         raise click.UsageError(str(error)) from None
+    if parsed.path:
+        raise click.UsageError("open the reference without the path behind its key, then go there")
     answer = ask(places.runtime, "open", {"reference": reference, "name": name})
     click.echo(json.dumps(answer) if as_json else answer["path"])
 
@@ -152,30 +162,39 @@ def unmount(places: Places, *, as_json: bool) -> None:
         click.echo(json.dumps({"unmounted": str(found.mountpoint)}))
 
 
-def _inside_mount(places: Places, path: Path) -> str:
-    """Return *path* relative to the mount point, which is not looked into here."""
+def _inside_mount(places: Places, path: str) -> str:
+    """Return *path* relative to the mount point.
+
+    One that begins like those in the mount counts from there, unless it leads into the mount from
+    where the person is: a backup may hold a folder named `backups` too.
+    """
     found = holder(places.data)
     if found is None:
         raise nobody(places.runtime)
-    if path.parts[:1] == ("backups",):
-        return str(path)
     absolute = Path(os.path.abspath(path))
-    for candidate in (absolute, Path(os.path.realpath(absolute.parent), absolute.name)):
+    above = Path(os.path.realpath(absolute.parent), absolute.name)
+    for candidate in (absolute, above, Path(os.path.realpath(path))):
         if candidate.is_relative_to(found.mountpoint):
             return str(candidate.relative_to(found.mountpoint))
+    relative = os.path.normpath(path)
+    if relative.partition("/")[0] in _TOP_FOLDERS:
+        return relative
     raise LibernetError(f"{path} is not below {found.mountpoint}, where this Libernet is mounted")
 
 
 def describe_peers(answer: dict[str, Any]) -> str:
     """Return the answer to `peers` as lines for a person."""
-    lines = [f"listening   port {answer['listening']}"]
-    lines += [
+    port = answer["listening"]
+    lines = [f"listening   port {port}" if port else "listening   nowhere: the network is down"]
+    known = sum(member.get("contacts", 0) for member in answer["discovery"]["members"])
+    lines.append(f"reached     {_count(known, 'node')} of the network")
+    asked = [
         f"{peer['address']}  gave {_count(peer['delivered'], 'block')},"
         f" failed {_count(peer['failed'], 'time')}"
         + (f"; last: {peer['last_error']}" if peer["last_error"] else "")
         for peer in answer["peers"]
     ]
-    return "\n".join(lines if len(lines) > 1 else [*lines, "no peer was asked yet"])
+    return "\n".join(lines + (asked or ["no peer was asked yet"]))
 
 
 def describe(answer: dict[str, Any]) -> str:
@@ -208,7 +227,7 @@ def size_text(size_bytes: int) -> str:
 
 
 def _failure(failure: dict[str, Any]) -> str:
-    asked = ", ".join(failure["asked"]) or "nobody: no peer is known"
+    asked = ", ".join(failure["asked"]) or "nobody: no peer could be asked"
     return (
         f"missing     block {failure['block'][:12]}... of {failure['path'] or 'the bundle itself'}"
         f" since {failure['since_seconds']:.0f} s; asked: {asked}"

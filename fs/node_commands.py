@@ -1,5 +1,6 @@
 """What the commands ask of a running mount."""
 
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +14,7 @@ from libernet.blocks.store import Store
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.node import LocalNode
 from libernet.fs.settings import Settings
+from libernet.fs.tree import os_error
 
 Answer = dict[str, Any]
 
@@ -49,23 +51,57 @@ class NodeCommands:
     async def _share(self, arguments: Answer) -> Answer:
         """Share what stands at a path below the mount point."""
         path = _text(arguments, "path")
-        parts = [part for part in path.split("/") if part]
-        if len(parts) < 2 or parts[0] != "backups":
+        parts = [part for part in path.split("/") if part not in {"", "."}]
+        try:
+            reference = await self._reference(parts)
+        except FileNotFoundError:
+            raise LibernetError(f"there is no {path!r} in the mount") from None
+        except NotADirectoryError:
             raise LibernetError(
-                f"{path!r} is not a backup, nor a folder or file in one: share something below"
-                " backups/"
-            )
-        backup = folder = self._backup(parts[1])
-        name = None
+                f"{path!r} goes on below something that is no folder; links are not followed"
+            ) from None
+        except OSError as error:
+            raise LibernetError(f"{path!r} cannot be shared: {error.strerror}") from error
+        return {"reference": str(reference)}
+
+    async def _reference(self, parts: list[str]) -> Reference:
+        """Return what opens the thing at a path and nothing else; OSError if there is none."""
+        match parts:
+            case ["backups", backup, *below]:
+                return await self._share_of_backup(backup, below)
+            case ["snapshots", backup, version]:
+                versions = self._node.snapshots.by_name().get(os.fsencode(backup), {})
+                newest = next(reversed(versions), b"")
+                name = newest if version == "latest" else os.fsencode(version)
+                if name not in versions:
+                    raise os_error(errno.ENOENT)
+                return versions[name].reference
+            case ["bundles", name]:
+                opened = self._node.shelf.references()
+                if os.fsencode(name) not in opened:
+                    raise os_error(errno.ENOENT)
+                return opened[os.fsencode(name)]
+        what = repr("/".join(parts)) if parts else "the whole mount"
+        raise LibernetError(
+            f"{what} cannot be shared: share a backup or what stands below it (backups/NAME/...),"
+            " a snapshot (snapshots/NAME/TIME) or an opened bundle (bundles/NAME)"
+        )
+
+    async def _share_of_backup(self, backup_name: str, below: list[str]) -> Reference:
+        """Share a backup, or the folder or file in it that *below* leads to."""
         tree = self._node.tree
-        for part in parts[2:]:
-            inode = tree.lookup(folder, os.fsencode(part))
+        backup = folder = self._backup(backup_name)
+        name = None
+        for part in map(os.fsencode, below):
+            if name is not None:
+                raise os_error(errno.ENOTDIR)
+            inode = tree.lookup(folder, part)
             if inode.is_folder:
                 folder = inode.ino
             else:
-                name = os.fsencode(part)  # the last part: nothing is found below a file
-        reference = await self._node.publisher.share(backup, folder, name, os.fsencode(path))
-        return {"reference": str(reference)}
+                name = part
+        path = os.fsencode("/".join(["backups", backup_name, *below]))
+        return await self._node.publisher.share(backup, folder, name, path)
 
     async def _open(self, arguments: Answer) -> Answer:
         reference = Reference.parse(_text(arguments, "reference"))
@@ -74,13 +110,8 @@ class NodeCommands:
         wanted = arguments.get("name")
         if wanted is not None and not isinstance(wanted, str):
             raise FormatError("the name of a bundle is a text")
-        name = os.fsencode(wanted) if wanted else None
-        try:
-            name = await self._node.shelf.open(reference, name)
-        except FileExistsError:
-            raise LibernetError(
-                f"there is another bundle named {wanted!r}: choose another name, or close it first"
-            ) from None
+        name = os.fsencode(wanted) if wanted is not None else None
+        name = await self._node.shelf.open(reference, name)
         if reference.id in self._store:
             self._node.outside.announce(reference.id)
         path = os.path.join(self._settings.mountpoint, "bundles", os.fsdecode(name))

@@ -36,10 +36,13 @@ class Node:
 
     __slots__ = ("appearance",)
     is_lasting: ClassVar[bool] = True
-    identity: Hashable = None
 
     def __init__(self, appearance: Appearance) -> None:
         self.appearance = appearance
+
+    @property
+    def identity(self) -> Hashable:
+        return None
 
 
 class LinkNode(Node):

@@ -5,48 +5,56 @@ now (no network yet) is tried again.
 """
 
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
 
-from libernet.blocks.errors import NetworkError
+from libernet.blocks.errors import LibernetError
 from libernet.blocks.ids import BlockId
-from libernet.net.discovery import ANNOUNCE_AGAIN_SECONDS, Discovery
+from libernet.net.discovery import ANNOUNCE_AGAIN_SECONDS, RECORD_SECONDS, Discovery
 
 _log = logging.getLogger(__name__)
 
 _ANNOUNCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 5.0
-_MAX_RETRY_SECONDS = 600.0
+_MAX_RETRY_SECONDS = 60.0
 _TASKS = 4  # look-ups at one time: more would lose datagrams in the socket's buffer
 
 
 @dataclass(slots=True)
 class _Announcement:
-    """One root: when it is due on trio's clock, and how long to wait after the next failure."""
+    """One root: when it is due on trio's clock, until when others know of it, and how long to wait
+    after the next failure."""
 
     due: float
+    known_until: float = -math.inf
     retry_seconds: float = _FIRST_RETRY_SECONDS
-    is_announced: bool = False
 
 
 class Announcer:
-    """Keep roots announced.
+    """Keep roots announced that *is_here* finds in the store.
 
     State
       _roots   what others are to know of, by id
       _gone    what was announced and is to be withdrawn
-      _wake    woken when there is something to do now, then replaced
+      _busy    ids about which discovery is just being told: one thing at a time of each
+      _wake    woken when there may be something to do, then replaced
     Tasks
-      run(), and up to _TASKS announcements at one time below it.
+      run(), and up to _TASKS announcements at one time below it. What became due last goes first:
+      a new share does not wait for the old roots of a node that has just started.
     """
 
-    def __init__(self, discovery: Discovery) -> None:
+    def __init__(
+        self, discovery: Discovery, *, is_here: Callable[[BlockId], bool] = lambda block_id: True
+    ) -> None:
         self._discovery = discovery
+        self._is_here = is_here
         self._roots: dict[BlockId, _Announcement] = {}
         self._gone: set[BlockId] = set()
+        self._busy: set[BlockId] = set()
         self._wake = trio.Event()
-        self._limit = trio.CapacityLimiter(_TASKS)
 
     def add(self, block_id: BlockId) -> None:
         """Announce a root from now on."""
@@ -62,47 +70,80 @@ class Announcer:
             self._wake.set()
 
     def pending(self) -> list[BlockId]:
-        """Return the roots that others cannot know of yet."""
-        return [block_id for block_id, root in self._roots.items() if not root.is_announced]
+        """Return the roots that others cannot know of yet, or any more."""
+        now = trio.current_time()
+        return [block_id for block_id, root in self._roots.items() if root.known_until <= now]
 
     async def run(self) -> None:
         """Announce until cancelled."""
-        while True:
-            async with trio.open_nursery() as nursery:
-                for block_id in list(self._gone):
-                    nursery.start_soon(self._withdraw, block_id)
-                now = trio.current_time()
-                for block_id, root in list(self._roots.items()):
-                    if root.due <= now:
-                        nursery.start_soon(self._announce, block_id, root)
-            await self._sleep()
+        async with trio.open_nursery() as nursery:
+            while True:
+                while len(self._busy) < _TASKS and (block_id := self._next()) is not None:
+                    self._busy.add(block_id)
+                    nursery.start_soon(self._tell, block_id)
+                await self._sleep()
+
+    def _next(self) -> BlockId | None:
+        """Return an id about which something is to be told now."""
+        for block_id in self._gone - self._busy:
+            return block_id
+        now = trio.current_time()
+        due = {
+            block_id: root.due
+            for block_id, root in self._roots.items()
+            if root.due <= now and block_id not in self._busy
+        }
+        return max(due, key=due.__getitem__, default=None)
 
     async def _sleep(self) -> None:
-        """Return when something is due or was added."""
-        next_due = min((root.due for root in self._roots.values()), default=float("inf"))
+        """Return when something is due, was added, or is done."""
+        waiting = (root.due for id, root in self._roots.items() if id not in self._busy)
+        next_due = math.inf if len(self._busy) >= _TASKS else min(waiting, default=math.inf)
         with trio.move_on_at(next_due):
             await self._wake.wait()
         self._wake = trio.Event()
 
+    async def _tell(self, block_id: BlockId) -> None:
+        root = self._roots.get(block_id)
+        try:
+            if root is None:
+                await self._withdraw(block_id)
+            else:
+                await self._announce(block_id, root)
+        finally:
+            self._busy.discard(block_id)
+            self._wake.set()
+
     async def _announce(self, block_id: BlockId, root: _Announcement) -> None:
         try:
-            async with self._limit:
-                with trio.fail_after(_ANNOUNCE_SECONDS):
-                    await self._discovery.announce(block_id)
-        except (NetworkError, trio.TooSlowError) as exc:
+            if not self._is_here(block_id):
+                _log.info("%s is not here any more, it is not announced again", block_id)
+                self.remove(block_id)
+                return
+            with trio.fail_after(_ANNOUNCE_SECONDS):
+                await self._discovery.announce(block_id)
+        except (LibernetError, trio.TooSlowError) as exc:
             _log.info("announcing %s failed, it will be tried again: %s", block_id, exc)
-            root.due = trio.current_time() + root.retry_seconds
-            root.retry_seconds = min(2 * root.retry_seconds, _MAX_RETRY_SECONDS)
+            self._put_off(root)
+        except Exception:  # noqa: BLE001 - the top of a task: the network shall go on
+            _log.exception("announcing %s failed for an unforeseen reason", block_id)
+            self._put_off(root)
         else:
-            root.is_announced = True
-            root.due = trio.current_time() + ANNOUNCE_AGAIN_SECONDS
+            now = trio.current_time()
+            root.known_until = now + RECORD_SECONDS
+            root.due = now + ANNOUNCE_AGAIN_SECONDS
             root.retry_seconds = _FIRST_RETRY_SECONDS
+
+    def _put_off(self, root: _Announcement) -> None:
+        root.due = trio.current_time() + root.retry_seconds
+        root.retry_seconds = min(2 * root.retry_seconds, _MAX_RETRY_SECONDS)
 
     async def _withdraw(self, block_id: BlockId) -> None:
         self._gone.discard(block_id)
         try:
-            async with self._limit:
-                with trio.fail_after(_ANNOUNCE_SECONDS):
-                    await self._discovery.withdraw(block_id)
-        except (NetworkError, trio.TooSlowError) as exc:
+            with trio.fail_after(_ANNOUNCE_SECONDS):
+                await self._discovery.withdraw(block_id)
+        except (LibernetError, trio.TooSlowError) as exc:
             _log.info("withdrawing %s failed, its record will end by itself: %s", block_id, exc)
+        except Exception:  # noqa: BLE001 - the top of a task: the network shall go on
+            _log.exception("withdrawing %s failed for an unforeseen reason", block_id)

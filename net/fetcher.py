@@ -1,20 +1,20 @@
 """Blocks from the local store, and from peers when it has none.
 
-One fetch for each block however many readers wait. A fetch asks, one after the other: the peers
-that had the bundle's root, peers known to deliver, the providers that discovery knows for the root,
-those it knows for the block. What comes is checked, kept in the store as a cached block, used.
+One fetch for each block however many readers wait. A fetch asks, one after the other: the peer that
+gave the last block of the bundle, peers known to deliver, the providers that discovery knows for
+the root, those it knows for the block. What comes is checked, kept in the store as a cached block,
+used.
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import trio
 
 from libernet.blocks.errors import (
     BlockCorrupt,
+    BlockError,
     BlockNotFound,
     LibernetError,
     NetworkError,
@@ -23,8 +23,10 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import BlockId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
-from libernet.net.address import PeerAddress
 from libernet.net.discovery import Discovery
+from libernet.net.enquiry import Enquiry
+from libernet.net.finder import Finder
+from libernet.net.flights import Failures, Flight, Flights
 from libernet.net.local import LocalSource
 from libernet.net.peers import Peer, Peers
 
@@ -33,44 +35,16 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FETCH_SECONDS = 30.0
-"""How long a fetch goes on; readers may stop to wait for it earlier."""
+"""How long a fetch goes on and a reader waits; readers may stop to wait for it earlier."""
 
-_ASK_SECONDS = 10.0  # one peer's turn: a late one must leave time for the next
-_FIND_SECONDS = 8.0
-_FOUND_SECONDS = 600.0  # how long what discovery found is good for
-_NOTHING_FOUND_SECONDS = 10.0
-_MAX_WAITING = 100  # readers; half of the mount's tasks, so that the other half goes on
-_BATCH_IDS = 256
-_MAX_FAILURES = 64  # kept for `status`
-_FLUSH_SECONDS = 5.0
-_MAX_ROOTS = 256
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A block on its way: what wakes its readers, and what came of it."""
-
-    done: trio.Event = field(default_factory=trio.Event)
-    block: bytes | None = None
-    error: LibernetError | None = None
-
-
-@dataclass(slots=True)
-class _Found:
-    """What discovery knew for an id, and until when that is good."""
-
-    addresses: list[PeerAddress]
-    until: float
-
-
-@dataclass(slots=True)
-class Failure:
-    """A block that could not be had: what for, since when, and who was asked."""
-
-    origin: Origin | None
-    since: float
-    asked: list[str]
-    error: str
+_BATCH_SECONDS = 10.0  # after that, readers of blocks that have not come ask for each by itself
+_BATCH_IDS = 64  # few enough that the first of them is soon here, also on a slow line
+_BATCHES = 4  # at one time: 16 MiB of memory if each small block has 64 KiB
+_MAX_FLIGHTS = 2048  # what may be brought ahead beyond that is not
+_USING_THREADS = 4
+_PUT_AT_ONCE_BYTES = 8 * 1024 * 1024  # queued in the store; with more, putting may have to flush
+_HOUSEKEEPING_SECONDS = 5.0
+_TRIM_SECONDS = 300.0
 
 
 class Fetcher:
@@ -78,12 +52,12 @@ class Fetcher:
 
     State
       _flights   blocks on their way
-      _found     what discovery knew lately, by id, bounded
-      _failures  blocks that could not be had lately, for `status`, bounded
-      _waiting   readers that wait for the network
+      _failures  blocks that could not be had lately, for `status`
+      _nursery   that of run(), None while the network is down
     Tasks
-      run() holds _nursery, with a task for each flight and batch, and flushes cached blocks to the
-      store's index. A flight goes on when its readers stop to wait: the next ones find it.
+      run() holds one for each flight and batch, and looks after store and connections. A flight
+      goes on when its readers stop to wait: the next ones find it. No error is kept: the next
+      reader of a block starts a new flight.
     """
 
     def __init__(
@@ -94,44 +68,53 @@ class Fetcher:
         *,
         fetched: Callable[[BlockId, Origin | None], None] = lambda block_id, origin: None,
     ) -> None:
+        """Call *fetched* for each block that came from a peer and was kept."""
         self._store = store
         self._local = LocalSource(store)
-        self._discovery = discovery
         self._peers = peers
+        self._finder = Finder(discovery, peers)
         self._fetched = fetched
-        self._flights: dict[BlockId, _Flight] = {}
-        self._found: OrderedDict[BlockId, _Found] = OrderedDict()
-        self._failures: OrderedDict[BlockId, Failure] = OrderedDict()
-        self._waiting = 0
+        self._flights = Flights()
+        self._failures = Failures()
+        self._batches = trio.CapacityLimiter(_BATCHES)
+        self._threads = trio.CapacityLimiter(_USING_THREADS)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Fetch until cancelled."""
         try:
-            async with trio.open_nursery() as self._nursery:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 task_status.started()
-                while True:
-                    await trio.sleep(_FLUSH_SECONDS)
-                    if self._store.queued_blocks:
-                        await trio.to_thread.run_sync(self._flush)
+                try:
+                    await self._keep_house()
+                finally:
+                    self._nursery = None
         finally:
-            self._nursery = None
-            for flight in self._flights.values():
-                flight.error = flight.error or NetworkError("the network went down")
-                flight.done.set()
-            self._flights.clear()
+            self._flights.lose_all(_network_down())
 
     async def get(
         self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
     ) -> T:
         """Return what *use* makes of the block; errors as libernet.blocks.source says."""
+        was_here = False
+
+        def use_here(block: bytes) -> T:
+            nonlocal was_here
+            was_here = True
+            return use(block)
+
         if block_id in self._store:
             try:
-                return await self._local.get(block_id, use)
+                return await self._local.get(block_id, use_here)
             except (BlockNotFound, BlockCorrupt) as exc:
-                _log.warning("%s: asking peers for it", exc)
+                if was_here:
+                    raise  # the block is right, but not for this use: peers have no other
+                _log.info("%s: asking peers for it", exc)
         block = await self._from_network(block_id, origin)
-        return use(block)
+        if len(block) <= self._store.small_bytes:
+            return use(block)
+        return await trio.to_thread.run_sync(use, block, limiter=self._threads)
 
     def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
         """Start to bring small blocks here that will be wanted soon, many in one request."""
@@ -142,174 +125,136 @@ class Fetcher:
             for block_id in dict.fromkeys(block_ids)
             if block_id not in self._flights and block_id not in self._store
         ]
+        del missing[max(0, _MAX_FLIGHTS - len(self._flights)) :]
         for start in range(0, len(missing), _BATCH_IDS):
-            flights = {block_id: _Flight() for block_id in missing[start : start + _BATCH_IDS]}
-            self._flights.update(flights)
-            self._nursery.start_soon(self._bring, flights, origin)
+            batch = {
+                block_id: self._flights.begin(block_id)
+                for block_id in missing[start : start + _BATCH_IDS]
+            }
+            self._nursery.start_soon(self._bring, batch, origin)
 
     def failures(self) -> list[dict[str, object]]:
         """Return the blocks that could not be had lately, as plain values for JSON."""
-        now = trio.current_time()
-        return [
-            {
-                "block": str(block_id),
-                "path": failure.origin.path if failure.origin else "",
-                "since_seconds": round(now - failure.since, 1),
-                "asked": failure.asked,
-                "error": failure.error,
-            }
-            for block_id, failure in self._failures.items()
-        ]
+        return self._failures.status(self._store.__contains__)
 
     async def _from_network(self, block_id: BlockId, origin: Origin | None) -> bytes:
         """Wait for the block's flight, starting one if there is none."""
         if self._nursery is None:
             raise NetworkError(f"block {block_id} is not here, and the network is down")
-        flight = self._flights.get(block_id)
-        if flight is None:
-            flight = self._flights[block_id] = _Flight()
-            self._nursery.start_soon(self._fly, block_id, flight, origin)
-        if self._waiting >= _MAX_WAITING:
-            raise PeerTimeout(f"{_MAX_WAITING} readers wait for the network already")
-        self._waiting += 1
-        try:
-            await flight.done.wait()
-        finally:
-            self._waiting -= 1
-        if flight.error is not None:
-            raise flight.error
-        assert flight.block is not None
-        return flight.block
+        with self._flights.place():
+            flight = self._flights.find(block_id)
+            if flight is None:
+                flight = self._flights.begin(block_id)
+                self._nursery.start_soon(self._fly, block_id, origin)
+            flight.readers += 1
+            try:
+                with trio.move_on_after(FETCH_SECONDS):
+                    await flight.done.wait()
+            finally:
+                flight.readers -= 1
+        if not flight.done.is_set():
+            raise _nobody_in_time(block_id)
+        return flight.outcome()
 
-    async def _fly(self, block_id: BlockId, flight: _Flight, origin: Origin | None) -> None:
-        asked: list[str] = []
+    async def _fly(self, block_id: BlockId, origin: Origin | None) -> None:
+        """Bring one block here, or tell its readers why it does not come."""
+        root = origin.root if origin else block_id
+        enquiry = Enquiry(self._peers, self._finder.search(root, block_id), block_id)
+        error: LibernetError = _network_down()
         try:
             with trio.fail_after(FETCH_SECONDS):
-                block = await self._ask_for(block_id, origin, asked)
-            await self._land(block_id, flight, block, origin)
+                block = await enquiry.run()
+            if enquiry.giver is not None:
+                self._finder.gave(root, enquiry.giver.address)
+            await self._land(block_id, block, origin)
         except trio.TooSlowError:
-            late = PeerTimeout(f"nobody gave block {block_id} within {FETCH_SECONDS:g} s")
-            self._lost(block_id, flight, origin, asked, late)
+            error = _nobody_in_time(block_id)
         except LibernetError as exc:
-            self._lost(block_id, flight, origin, asked, exc)
+            error = exc
         except Exception as exc:  # noqa: BLE001 - the top of a task: its readers must be woken
             _log.exception("fetching block %s failed for an unforeseen reason", block_id)
             error = NetworkError(f"fetching block {block_id} failed: {exc!r}")
-            self._lost(block_id, flight, origin, asked, error)
         finally:
-            self._flights.pop(block_id, None)
-            flight.done.set()
+            if block_id in self._flights and self._nursery is not None:
+                self._failures.note(block_id, origin, enquiry.asked, error)
+            self._flights.lost(block_id, error)
 
-    async def _ask_for(self, block_id: BlockId, origin: Origin | None, asked: list[str]) -> bytes:
-        """Return the block from the first peer that gives it."""
-        async for peer in self._candidates(block_id, origin):
-            asked.append(str(peer.address))
-            try:
-                with trio.fail_after(_ASK_SECONDS):
-                    block = await peer.client.get(block_id)
-            except BlockNotFound:
-                continue
-            except trio.TooSlowError:
-                self._peers.failed(peer, PeerTimeout(f"{peer.address} took too long"))
-            except (BlockCorrupt, NetworkError) as exc:
-                self._peers.failed(peer, exc)
-            else:
-                self._peers.delivered(peer)
-                return block
-        whom = f"{len(asked)} peers were asked" if asked else "no peer is known who might"
-        raise BlockNotFound(f"nobody has block {block_id} right now: {whom}")
-
-    async def _candidates(self, block_id: BlockId, origin: Origin | None) -> AsyncIterator[Peer]:
-        """Yield the peers worth asking, each once, looking for more only when these had nothing."""
-        seen: set[PeerAddress] = set()
-        root = origin.root if origin else block_id
-        known = self._found.get(root)
-        for peer in self._fresh(known.addresses if known else (), seen):
-            yield peer
-        for peer in self._fresh(self._discovery.peers_hint(), seen):
-            yield peer
-        for wanted in dict.fromkeys((root, block_id)):
-            for peer in self._fresh(await self._find(wanted), seen):
-                yield peer
-
-    def _fresh(self, addresses: Iterable[PeerAddress], seen: set[PeerAddress]) -> list[Peer]:
-        new = [address for address in addresses if address not in seen]
-        seen.update(new)
-        return self._peers.by_merit(new)
-
-    async def _find(self, block_id: BlockId) -> list[PeerAddress]:
-        """Return who announced an id, asking discovery when what it said is too old."""
-        found = self._found.get(block_id)
-        if found is not None and found.until > trio.current_time():
-            return found.addresses
-        addresses: list[PeerAddress] = []
+    async def _bring(self, batch: dict[BlockId, Flight], origin: Origin) -> None:
+        """Bring many blocks here; who waits for one that does not come asks further."""
         try:
-            with trio.move_on_after(_FIND_SECONDS):
-                addresses = [each.address for each in await self._discovery.find(block_id)]
-        except NetworkError as exc:
-            _log.info("nobody could be asked who has block %s: %s", block_id, exc)
-        seconds = _FOUND_SECONDS if addresses else _NOTHING_FOUND_SECONDS
-        self._found[block_id] = _Found(addresses, trio.current_time() + seconds)
-        if len(self._found) > _MAX_ROOTS:
-            self._found.popitem(last=False)
-        return addresses
-
-    async def _bring(self, flights: dict[BlockId, _Flight], origin: Origin) -> None:
-        """Ask the best peer for many blocks at once; who waits for one it lacks asks further."""
-        brought: dict[BlockId, bytes] = {}
-        try:
-            async for peer in self._candidates(origin.root, origin):
-                try:
-                    with trio.fail_after(FETCH_SECONDS):
-                        brought = await peer.client.get_many(flights)
-                except trio.TooSlowError:
-                    self._peers.failed(peer, PeerTimeout(f"{peer.address} took too long"))
-                except (BlockCorrupt, NetworkError) as exc:
-                    self._peers.failed(peer, exc)
-                else:
-                    self._peers.delivered(peer, len(brought))
-                if brought:
-                    break
-            for block_id, block in brought.items():
-                await self._land(block_id, flights[block_id], block, origin)
-        except Exception:  # noqa: BLE001 - the top of a task: what is missing is fetched singly
-            _log.exception("bringing %d blocks failed for an unforeseen reason", len(flights))
-        for block_id, flight in flights.items():
-            if flight.block is None and self._nursery is not None:
-                self._nursery.start_soon(self._fly, block_id, flight, origin)
-            else:
-                self._flights.pop(block_id, None)
-                flight.done.set()
-
-    async def _land(
-        self, block_id: BlockId, flight: _Flight, block: bytes, origin: Origin | None
-    ) -> None:
-        """Keep a block that came, and hand it to its readers."""
-        if len(block) <= self._store.small_bytes:
-            self._store.put_cached(block_id, block)
-        else:
-            await trio.to_thread.run_sync(self._store.put_cached, block_id, block)
-        self._failures.pop(block_id, None)
-        flight.block = block
-        self._fetched(block_id, origin)
-
-    def _lost(
-        self,
-        block_id: BlockId,
-        flight: _Flight,
-        origin: Origin | None,
-        asked: list[str],
-        error: LibernetError,
-    ) -> None:
-        flight.error = error
-        before = self._failures.pop(block_id, None)
-        since = before.since if before else trio.current_time()
-        self._failures[block_id] = Failure(origin, since, asked, str(error))
-        if len(self._failures) > _MAX_FAILURES:
-            self._failures.popitem(last=False)
-
-    def _flush(self) -> None:
-        try:
-            self._store.flush()
+            with trio.move_on_after(_BATCH_SECONDS):
+                async with self._batches:
+                    await self._ask_for_many(batch, origin)
         except LibernetError as exc:
-            _log.warning("cached blocks could not be entered in the store's index: %s", exc)
+            _log.info("of %d blocks brought ahead not all are of use: %s", len(batch), exc)
+        except Exception:  # noqa: BLE001 - the top of a task: what is missing is fetched singly
+            _log.exception("bringing %d blocks failed for an unforeseen reason", len(batch))
+        finally:
+            for block_id, flight in batch.items():
+                if flight.readers and not flight.done.is_set() and self._nursery is not None:
+                    self._nursery.start_soon(self._fly, block_id, origin)
+                elif not flight.done.is_set():
+                    self._flights.lost(block_id, _network_down())
+
+    async def _ask_for_many(self, batch: dict[BlockId, Flight], origin: Origin) -> None:
+        search = self._finder.search(origin.root)
+        missing = list(batch)
+        while missing and (peer := await search.next()) is not None:
+            brought = await self._brought_by(peer, missing)
+            if brought:
+                self._finder.gave(origin.root, peer.address)
+            for block_id, block in brought.items():
+                await self._land(block_id, block, origin)
+            missing = [block_id for block_id in missing if block_id not in brought]
+
+    async def _brought_by(self, peer: Peer, missing: list[BlockId]) -> dict[BlockId, bytes]:
+        """Return those of the blocks that a peer gives."""
+        try:
+            brought = await peer.client.get_many(missing)
+        except trio.Cancelled:
+            self._peers.late(peer)
+            raise
+        except (BlockError, NetworkError) as exc:
+            self._peers.failed(peer, exc)
+            return {}
+        self._peers.delivered(peer, len(brought))
+        return brought
+
+    async def _land(self, block_id: BlockId, block: bytes, origin: Origin | None) -> None:
+        """Keep a block that came, and hand it to its readers."""
+        is_quick = len(block) <= self._store.small_bytes
+        if is_quick and self._store.queued_bytes < _PUT_AT_ONCE_BYTES:
+            is_kept = self._store.put_cached(block_id, block)
+        else:
+            is_kept = await trio.to_thread.run_sync(self._store.put_cached, block_id, block)
+        self._failures.forget(block_id)
+        self._flights.arrived(block_id, block)
+        if is_kept:
+            self._fetched(block_id, origin)
+
+    async def _keep_house(self) -> None:
+        """Enter blocks in the store's index, make room there, close idle connections."""
+        trimmed = trio.current_time()
+        while True:
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+            self._peers.close_idle()
+            if self._store.queued_blocks:
+                await trio.to_thread.run_sync(_try, self._store.flush)
+            if trio.current_time() >= trimmed + _TRIM_SECONDS:
+                await trio.to_thread.run_sync(_try, self._store.trim)
+                trimmed = trio.current_time()
+
+
+def _try(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (LibernetError, OSError) as exc:
+        _log.warning("the store could not be looked after: %s", exc)
+
+
+def _network_down() -> NetworkError:
+    return NetworkError("the network went down")
+
+
+def _nobody_in_time(block_id: BlockId) -> PeerTimeout:
+    return PeerTimeout(f"nobody gave block {block_id} within {FETCH_SECONDS:g} s")

@@ -18,12 +18,12 @@ from libernet.net.exchange.offer import StoreOffer
 from libernet.net.exchange.server import ExchangeServer
 from libernet.net.fetcher import Fetcher
 from libernet.net.peers import Peers
+from libernet.net.ports import ALL_ADDRESSES, first_free_port
 from libernet.net.static import StaticDiscovery
 
 _log = logging.getLogger(__name__)
 
 _RESTART_SECONDS = 30.0
-_ALL_ADDRESSES = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,9 @@ class Network:
     State
       fetcher     the source of blocks that the mount reads from
       announcer   what others are told
-      _port       where peers are served, 0 before the start
-      _was_up     whether it started once: what breaks later is no reason to end the mount
+      _port       where peers are served, 0 while they are not
+      _last_port  where they were served last; 0 before the start. Once it started, what breaks is
+                  no reason to end the mount
     Tasks
       run() holds the server, the DHT, the fetcher and the announcer. When one of them fails for an
       unforeseen reason all start again after a while; what is in the store can be read meanwhile.
@@ -62,20 +63,20 @@ class Network:
         self._peers = Peers()
         self._server = ExchangeServer(StoreOffer(store))
         self._port = 0
-        self._was_up = False
-        self.announcer = Announcer(self._discovery)
+        self._last_port = 0
+        self.announcer = Announcer(self._discovery, is_here=store.__contains__)
         self.fetcher = Fetcher(store, self._discovery, self._peers, fetched=self._fetched)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled; started when others can reach this node.
 
-        NetworkError or OSError when there is nowhere to listen.
+        NetworkError or OSError when there is nowhere to listen, perhaps in a group of one.
         """
         while True:
             try:
                 await self._run(task_status)
             except Exception:
-                if not self._was_up:
+                if not self._last_port:
                     raise
                 _log.exception("the network broke and starts again in %g s", _RESTART_SECONDS)
             task_status = trio.TASK_STATUS_IGNORED
@@ -95,12 +96,13 @@ class Network:
         settings = self._settings
         try:
             async with trio.open_nursery() as nursery:
+                wanted = first_free_port(settings.host, self._last_port or settings.port)
                 host = settings.host or None
-                self._port = await nursery.start(self._server.run, host, settings.port)
+                port = await nursery.start(self._server.run, host, wanted)
                 dht = DhtDiscovery(
-                    settings.host or _ALL_ADDRESSES,
-                    self._port,
-                    exchange_port=self._port,
+                    settings.host or ALL_ADDRESSES,
+                    port,
+                    exchange_port=port,
                     bootstrap=settings.peers,
                     state_folder=self._state_folder,
                     private_network=settings.private_network,
@@ -109,9 +111,10 @@ class Network:
                 self._discovery.set_members(self._static, dht)
                 await nursery.start(self.fetcher.run)
                 nursery.start_soon(self.announcer.run)
-                self._was_up = True
+                self._port = self._last_port = port
                 task_status.started()
         finally:
+            self._port = 0
             self._peers.close()
 
     def _fetched(self, block_id: BlockId, origin: Origin | None) -> None:

@@ -1,16 +1,15 @@
 """The peers that this node asks for blocks: how each did so far, and whom to ask first."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from libernet.blocks.errors import (
     BlockCorrupt,
     LibernetError,
-    PeerTimeout,
-    PeerUnreachable,
     RemoteProtocolError,
 )
 from libernet.net.address import PeerAddress
@@ -23,10 +22,11 @@ _COOL_DOWN_SECONDS = {
     # Somebody on the path may be the liar, so not for ever.
     BlockCorrupt: 300.0,
     RemoteProtocolError: 60.0,
-    PeerUnreachable: 15.0,
-    PeerTimeout: 15.0,
 }
-_OTHER_COOL_DOWN_SECONDS = 15.0
+_FIRST_REST_SECONDS = 1.0
+"""For a peer that cannot be reached or is late: it may be starting anew. Doubled each time."""
+
+_LAST_REST_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -37,6 +37,8 @@ class Peer:
       client      its connections
       delivered   blocks that it gave
       failed      times that it did not do what it should
+      failures    how many of these came since it delivered last, those of one moment as one
+      is_late     it let a reader wait, and has not delivered since
       resting     not asked before this moment, on trio's clock
       last_error  the newest reason for a rest
     """
@@ -45,15 +47,26 @@ class Peer:
     client: ExchangeClient
     delivered: int = 0
     failed: int = 0
-    resting: float = 0.0
+    failures: int = 0
+    is_late: bool = False
+    resting: float = -math.inf
     last_error: str = ""
-    heard: float = field(default_factory=trio.current_time)
+
+    @property
+    def is_resting(self) -> bool:
+        """Say whether it shall not be asked now."""
+        return self.resting > trio.current_time()
+
+    @property
+    def is_proven(self) -> bool:
+        """Say whether it gave blocks, and has been in time since."""
+        return self.delivered > 0 and not self.is_late and not self.failures
 
 
 class Peers:
     """All peers asked lately, bounded.
 
-    State: _peers, by address, the one heard of longest ago first.
+    State: _peers, by address, the one thought of longest ago first.
     """
 
     def __init__(self, connect: Callable[[PeerAddress], ExchangeClient] = ExchangeClient) -> None:
@@ -70,25 +83,34 @@ class Peers:
         return peer
 
     def by_merit(self, addresses: Iterable[PeerAddress]) -> list[Peer]:
-        """Return the peers that may be asked now, the most reliable first."""
-        now = trio.current_time()
-        peers = [self.peer(address) for address in dict.fromkeys(addresses)]
+        """Return the peers at these addresses, the most reliable first."""
         return sorted(
-            (peer for peer in peers if peer.resting <= now),
-            key=lambda peer: (peer.failed > peer.delivered, peer.failed, -peer.delivered),
+            (self.peer(address) for address in dict.fromkeys(addresses)),
+            key=lambda peer: (peer.failures > 0 or peer.is_late, -peer.delivered),
         )
 
     def delivered(self, peer: Peer, count: int = 1) -> None:
         """Note that a peer gave blocks."""
         peer.delivered += count
-        peer.heard = trio.current_time()
+        if count:
+            peer.failures = 0
+            peer.is_late = False
+
+    def late(self, peer: Peer) -> None:
+        """Note that a peer let readers wait: others are asked before it until it delivers."""
+        peer.is_late = True
 
     def failed(self, peer: Peer, error: LibernetError) -> None:
         """Let a peer rest that did not do what it should, and say so in the log."""
-        seconds = _COOL_DOWN_SECONDS.get(type(error), _OTHER_COOL_DOWN_SECONDS)
         peer.failed += 1
-        peer.resting = trio.current_time() + seconds
         peer.last_error = str(error)
+        seconds = _COOL_DOWN_SECONDS.get(type(error))
+        if seconds is None:
+            if peer.is_resting:
+                return  # the questions under way at one time fail together
+            seconds = min(_FIRST_REST_SECONDS * 2.0**peer.failures, _LAST_REST_SECONDS)
+        peer.failures += 1
+        peer.resting = max(peer.resting, trio.current_time() + seconds)
         _log.info("peer %s is not asked for %g s: %s", peer.address, seconds, error)
 
     def status(self) -> list[dict[str, object]]:
@@ -105,7 +127,13 @@ class Peers:
             for peer in self._peers.values()
         ]
 
+    def close_idle(self) -> None:
+        """Close connections that were not used for long: each holds a buffer."""
+        for peer in self._peers.values():
+            peer.client.close_idle()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and forget whose they were."""
         for peer in self._peers.values():
             peer.client.close()
+        self._peers.clear()

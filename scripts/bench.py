@@ -1,7 +1,8 @@
 """Measure Libernet beside a plain folder and gocryptfs, in one run, interleaved.
 
 A large random file and a tree of files are copied in with `cp -a` until they are durable, and
-read back cold; each time into a new file system. Medians, ratios and whether the marks are met
+read back cold; each time into a new file system. Then a second node reads both from a first, over
+loopback beside curl, and with a round trip of 50 ms. Medians, ratios and whether the marks are met
 go to stdout, all samples and facts about the machine to a JSON file.
 """
 
@@ -16,11 +17,12 @@ from pathlib import Path
 from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
-from benchmarks.report import judged, judgement, medians_of, table
+from benchmarks.remote import Remote
+from benchmarks.report import REMOTE_ROWS, judged, judgement, medians_of, table
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start")
+WORKLOADS = ("file", "tree", "start", "remote")
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -77,7 +79,12 @@ def _bench(options: argparse.Namespace) -> None:
     titles = {PlainFolder.name: str(machine["file_system"])}
     print(f"file: {corpus.file_bytes:,} bytes")
     print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
-    print(table(medians, [system.name for system in systems], titles), end="\n\n")
+    for text in (
+        table(medians, [system.name for system in systems], titles),
+        table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
+    ):
+        if text:
+            print(text, end="\n\n")
     if marks:
         print(judgement(marks), end="\n\n")
     _say_if_busy(machine)
@@ -102,13 +109,19 @@ def _measure(
     drop_caches(work)  # says now, and not after minutes, that it must not
     workloads = options.only or WORKLOADS
     corpus = Corpus.prepare(work / "corpus", QUICK if options.quick else FULL)
+    number = options.rounds or (1 if options.quick else 3)
     rounds = Rounds(corpus, work, systems)
+    remote = Remote(corpus, work) if "remote" in workloads else None
     rounds.copy(
-        options.rounds or (1 if options.quick else 3),
+        number,
         [workload for workload in ("file", "tree") if workload in workloads],
     )
     if "start" in workloads:
         rounds.start(2 if options.quick else 5)
+    if remote is not None:
+        remote.near(number)
+        remote.far(number)
+        return corpus, rounds.samples | remote.samples
     return corpus, rounds.samples
 
 

@@ -254,7 +254,10 @@ class FuseOperations(pyfuse3.Operations):
         for name, what in found:
             position += 1
             entry = self._namespace.enter(listing.ino, name, what)
-            if not pyfuse3.readdir_reply(token, name, _attributes(entry), position):
+            attributes = _attributes(entry)
+            if not entry.is_lasting:  # a look-up knows more, as it may read a document
+                attributes.entry_timeout = attributes.attr_timeout = 0
+            if not pyfuse3.readdir_reply(token, name, attributes, position):
                 self._namespace.forget(entry.ino, 1)
                 return
             listing.listed(position, name)

@@ -31,7 +31,8 @@ class ConnectionPool:
     """Ask *peer* several questions at a time, each on a connection of its own.
 
     State: `_kept`, connections that wait for a question, the last used last; `_places`, how many
-    more questions may be asked now; `_is_closed`, after which no connection is kept.
+    more questions may be asked now; `_unreachable_at`, when connecting failed last, on trio's
+    clock; `_is_closed`, after which no connection is kept.
     """
 
     def __init__(self, peer: PeerAddress, dial: Dial, limits: ClientLimits) -> None:
@@ -40,6 +41,7 @@ class ConnectionPool:
         self._limits = limits
         self._kept: list[PeerConnection] = []
         self._places = trio.Semaphore(limits.connections)
+        self._unreachable_at = float("-inf")
         self._is_closed = False
 
     @asynccontextmanager
@@ -48,7 +50,10 @@ class ConnectionPool:
 
         Raises PeerUnreachable, PeerTimeout and RemoteProtocolError.
         """
+        began = trio.current_time()
         async with self._places:
+            if self._unreachable_at > began:  # a hundred that wait shall not find out one by one
+                raise PeerUnreachable(f"peer {self._peer} could not be reached a moment ago")
             connection, answer = await self._answer(question)
             try:
                 yield answer
@@ -77,12 +82,15 @@ class ConnectionPool:
         return None
 
     async def _connect(self) -> PeerConnection:
-        with trio.move_on_after(self._limits.connect_seconds):
-            stream = await self._dial(self._peer)
-            return PeerConnection(self._peer, stream, self._limits.pace)
-        raise PeerUnreachable(
-            f"peer {self._peer} did not accept a connection in {self._limits.connect_seconds:g} s"
-        )
+        try:
+            with trio.move_on_after(self._limits.connect_seconds):
+                stream = await self._dial(self._peer)
+                return PeerConnection(self._peer, stream, self._limits.pace)
+            seconds = f"{self._limits.connect_seconds:g} s"
+            raise PeerUnreachable(f"peer {self._peer} did not accept a connection in {seconds}")
+        except PeerUnreachable:
+            self._unreachable_at = trio.current_time()
+            raise
 
     def _keep(self, connection: PeerConnection) -> None:
         if self._is_closed:

@@ -6,5 +6,6 @@ corpus     the files that are copied
 daemons    processes behind a mount: finding, awaiting, their memory
 systems    what is compared: a plain folder, gocryptfs, Libernet
 rounds     the measured steps
+remote     the measured steps with two nodes
 report     medians, ratios, marks
 """

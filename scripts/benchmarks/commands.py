@@ -58,6 +58,20 @@ def output(*command: str | Path, seconds: float = 20.0) -> str:
     return done.stdout.decode(errors="replace").strip()
 
 
+def said(*command: str | Path, seconds: float) -> str:
+    """Return what *command* prints, stripped; BenchError when it fails or is not done in time."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, check=False, timeout=seconds, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"not done after {seconds:.0f} s: {_spelled(command)}") from error
+    if done.returncode:
+        text = done.stderr.decode(errors="replace").strip()
+        raise BenchError(f"exit code {done.returncode}: {_spelled(command)}\n{text}")
+    return done.stdout.decode(errors="replace").strip()
+
+
 def exited(pidfd: int, seconds: float) -> bool:
     """Wait until the process behind *pidfd* has ended; return whether it did within *seconds*."""
     return bool(select.select([pidfd], [], [], seconds)[0])

@@ -40,21 +40,41 @@ ROWS = (
     Row("start.cold", "start to mounted, cold"),
 )
 
+REMOTE_ROWS = (
+    Row("near.file", "loopback: file read", "MB/s"),
+    Row("far.first", "50 ms: first byte"),
+    Row("far.listed", "50 ms: tree, find -ls"),
+    Row("far.copied", "50 ms: tree, cp -a"),
+    Row("far.file", "50 ms: file read", "MB/s"),
+)
+"""What is read from another node, with the round trip to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a figure of Libernet must not exceed: a multiple of another's, or seconds."""
+    """What a figure of Libernet must not exceed: a multiple of another's, or that many of *unit*.
+
+    A speed must reach it instead, *at_least*.
+    """
 
     figure: str
     label: str
     limit: float
     against: str = ""
+    unit: str = "s"
+    at_least: bool = False
 
     def value(self, medians: Medians) -> float | None:
         """Return what is compared with the limit, None when it was not measured."""
         figures = medians.get(self.figure, {})
         value = figures.get("libernet")
-        return value if not self.against else ratio(value, figures.get(self.against))
+        if self.against:
+            return ratio(value, figures.get(self.against))
+        return value / 1e6 if value is not None and self.unit == "MB/s" else value
+
+    def is_met(self, value: float) -> bool:
+        """Say whether *value* is on the right side of the limit."""
+        return value >= self.limit if self.at_least else value <= self.limit
 
 
 MARKS = (
@@ -62,6 +82,11 @@ MARKS = (
     Mark("file.read", "file read", 2.0, "gocryptfs"),
     Mark("tree.written", "tree written", 2.0, "gocryptfs"),
     Mark("start.warm", "start to mounted", 0.7),
+    Mark("near.file", "file from a peer over loopback", 0.3, "curl", at_least=True),
+    Mark("far.first", "first byte at 50 ms", 0.6),
+    Mark("far.listed", "tree listed at 50 ms", 5.0),
+    Mark("far.copied", "tree copied out at 50 ms", 60.0),
+    Mark("far.file", "file read at 50 ms", 40.0, unit="MB/s", at_least=True),
 )
 
 
@@ -78,15 +103,23 @@ def ratio(value: float | None, other: float | None) -> float | None:
     return value / other if value is not None and other else None
 
 
-def table(medians: Medians, systems: Sequence[str], titles: Mapping[str, str]) -> str:
+def table(
+    medians: Medians,
+    systems: Sequence[str],
+    titles: Mapping[str, str],
+    rows: Sequence[Row] = ROWS,
+) -> str:
     """Return the medians of all *systems*, and Libernet's ratios to the others, as lines of text.
 
-    *titles* has what a system is called, where that is not its name.
+    *titles* has what a system is called, where that is not its name. Empty when nothing of *rows*
+    was measured.
     """
+    if not any(row.figure in medians for row in rows):
+        return ""
     others = [name for name in systems if name != "libernet"]
     columns = [*systems, *(f"x {titles.get(name, name)}" for name in others)]
     lines = ["".join([" " * 28, *(f"{titles.get(name, name):>13}" for name in columns)])]
-    for row in ROWS:
+    for row in rows:
         if figures := medians.get(row.figure):
             cells = [_cell(figures.get(name), row.unit) for name in systems]
             ours = figures.get("libernet")
@@ -102,8 +135,10 @@ def judged(medians: Medians) -> list[dict[str, object]]:
             "mark": mark.label,
             "against": mark.against,
             "limit": mark.limit,
+            "unit": "" if mark.against else mark.unit,
+            "at_least": mark.at_least,
             "value": value,
-            "met": value <= mark.limit,
+            "met": mark.is_met(value),
         }
         for mark in MARKS
         if (value := mark.value(medians)) is not None
@@ -114,8 +149,8 @@ def judgement(marks: Sequence[Mapping[str, object]]) -> str:
     """Return one line of text for each of the *marks*."""
     return "\n".join(
         f"{'met' if mark['met'] else 'MISSED':<8}{mark['mark']}: {mark['value']:.2f} "
-        + (f"times {mark['against']}, " if mark["against"] else "s, ")
-        + f"at most {mark['limit']:g}"
+        + (f"times {mark['against']}, " if mark["against"] else f"{mark['unit']}, ")
+        + f"{'at least' if mark['at_least'] else 'at most'} {mark['limit']:g}"
         for mark in marks
     )
 
@@ -125,4 +160,6 @@ def _cell(value: float | None, unit: str) -> str:
         return "-"
     if unit == "MiB":
         return f"{value / MEBIBYTE:.0f} MiB"
+    if unit == "MB/s":
+        return f"{value / 1e6:.0f} MB/s"
     return f"{value:.2f} {unit}".strip()

@@ -38,18 +38,18 @@ class Rounds:
             turn = number % len(self._systems)
             for workload in workloads:
                 for kind in (*self._systems[turn:], *self._systems[:turn]):
-                    self._say(f"round {number + 1} of {rounds}: {workload}, {kind.name}")
-                    with _Home(self._work) as home:
+                    say(f"round {number + 1} of {rounds}: {workload}, {kind.name}")
+                    with Home(self._work / "home") as home:
                         step = _Copy(kind(home), self._corpus, workload, self._recorder(kind))
                         step.run(check=number == 0)
 
     def start(self, starts: int) -> None:
         """Mount file systems that hold the tree *starts* times warm, interleaved, and once cold."""
         kinds = [kind for kind in self._systems if kind is not PlainFolder]
-        with _Home(self._work) as home:
+        with Home(self._work / "home") as home:
             mounted = []
             for kind in kinds:
-                self._say(f"starts: {kind.name}")
+                say(f"starts: {kind.name}")
                 (home / kind.name).mkdir()
                 system = kind(home / kind.name)
                 system.mount()
@@ -69,9 +69,6 @@ class Rounds:
 
     def _recorder(self, kind: type[System]) -> Callable[[str, float], None]:
         return lambda figure, value: self.samples[figure][kind.name].append(value)
-
-    def _say(self, what: str) -> None:
-        print(f"scripts/bench: {what}", file=sys.stderr, flush=True)
 
 
 class _Copy:
@@ -141,14 +138,14 @@ class _Copy:
         self._record(f"{self._workload}.{name}", value)
 
 
-class _Home:
-    """A new folder inside the work folder; removed, durably, so that the next step finds peace.
+class Home:
+    """The new folder *folder*; removed, durably, so that the next step finds peace.
 
     After an error it stays, perhaps mounted: the work folder's own clean-up takes care.
     """
 
-    def __init__(self, work: Path) -> None:
-        self._folder = work / "home"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __enter__(self) -> Path:
         self._folder.mkdir()
@@ -158,6 +155,11 @@ class _Home:
         if kind is None:
             shutil.rmtree(self._folder)
             settle(self._folder.parent)
+
+
+def say(what: str) -> None:
+    """Tell the person who waits what is done now."""
+    print(f"scripts/bench: {what}", file=sys.stderr, flush=True)
 
 
 def _disk_bytes(folder: Path) -> int:

@@ -139,6 +139,29 @@ async def test_a_failed_fetch_is_tried_again_by_the_next_reader(
     assert len(source.asked) == 3
 
 
+async def test_what_was_waited_for_in_vain_fails_at_once_for_a_moment(
+    cache: ChunkCache,
+    source: Source,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    reference = source.add(b"too late")
+    block = source.blocks.pop(reference.id)
+    source.close()
+    readers = await _waiting_readers(2, cache, reference, nursery)
+    await trio.sleep(28)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert all(isinstance(reader.outcome, BlockNotFound) for reader in readers)
+
+    source.blocks[reference.id] = block
+    with pytest.raises(BlockNotFound):
+        await cache.get(reference)
+    assert source.asked == [reference.id]
+    await trio.sleep(1)
+    assert await cache.get(reference) == b"too late"
+
+
 async def test_a_reader_who_gives_up_leaves_the_others_waiting(
     cache: ChunkCache, source: Source, nursery: trio.Nursery
 ) -> None:

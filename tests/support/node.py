@@ -78,7 +78,7 @@ class Node:
     def mount(self, *options: str) -> None:
         """Mount, or fail with what the command said."""
         outcome = self.try_mount(*options)
-        assert outcome == Outcome(0, "", "")
+        assert outcome == Outcome(0, "", ""), outcome
 
     def start(self, *options: str) -> "subprocess.Popen[str]":
         """Start mount.libernet, without waiting for it."""

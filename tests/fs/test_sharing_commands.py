@@ -1,0 +1,258 @@
+"""share, open, close and peers, as a person types them, with a stand-in for the mount."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from libernet.blocks.errors import LibernetError
+from libernet.fs.commands import describe, describe_peers, main
+from libernet.fs.control import ControlServer
+from libernet.fs.lock import Phase, StateLock
+
+ID, KEY = "1" * 64, "2" * 64
+REFERENCE = f"/sha256/{ID}/aes256gcm/{KEY}"
+
+PEERS: dict[str, Any] = {
+    "listening": 4848,
+    "peers": [
+        {"address": "10.0.0.7:4848", "delivered": 1, "failed": 0, "last_error": ""},
+        {"address": "10.0.0.8:4848", "delivered": 20, "failed": 1, "last_error": "it was late"},
+    ],
+    "discovery": {"members": [{"kind": "static"}, {"kind": "dht", "contacts": 3}]},
+}
+
+STATUS: dict[str, Any] = {
+    "mountpoint": "/home/ada/Libernet",
+    "pid": 4711,
+    "version": "1.2",
+    "not_durable": {"files": 0, "bytes": 0},
+    "backups": [],
+    "store": {"blocks": 0, "bytes": 0},
+    "not_announced": [ID, KEY],
+    "failures": [
+        {"block": ID, "path": "/a/b", "since_seconds": 61.4, "asked": ["10.0.0.7:4848"]},
+        {"block": KEY, "path": "", "since_seconds": 0.2, "asked": []},
+    ],
+}
+
+
+class StandIn:
+    """A mount at `mountpoint` with the state folder `state`; `asked` is what it was told to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "state"
+        self.mountpoint = folder / "Libernet"
+        self.asked: list[dict[str, Any]] = []
+
+    async def run(self, *arguments: str) -> int:
+        return await trio.to_thread.run_sync(main, ["--state", str(self.state), *arguments])
+
+    async def share(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(arguments)
+        return {"reference": REFERENCE}
+
+    async def open(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(arguments)
+        name = arguments["name"] or ID[:12]
+        return {"name": name, "path": f"{self.mountpoint}/bundles/{name}"}
+
+    async def close(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments != {"name": "gift"}:
+            raise LibernetError(f"no bundle named {arguments['name']!r} is open")
+        return {}
+
+    async def peers(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return PEERS
+
+
+@pytest.fixture
+async def mounted(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[StandIn]:
+    stand_in = StandIn(tmp_path)
+    stand_in.state.mkdir()
+    (stand_in.mountpoint / "backups" / "b" / "backups" / "x").mkdir(parents=True)
+    handlers = {name: getattr(stand_in, name) for name in ("share", "open", "close", "peers")}
+    await nursery.start(ControlServer(stand_in.state, handlers).run)
+    with StateLock.acquire(stand_in.state, stand_in.mountpoint) as lock:
+        lock.mark(Phase.MOUNTED)
+        yield stand_in
+
+
+@pytest.mark.parametrize(
+    ("where", "typed", "shared"),
+    [
+        ("/", "{mountpoint}/backups/b/file", "backups/b/file"),
+        ("/", "{mountpoint}/backups/b/file/", "backups/b/file"),
+        ("/", "{mountpoint}/backups/b/d/../file", "backups/b/file"),
+        ("/", "backups/b/file", "backups/b/file"),
+        ("/", "./backups//b/d/../file", "backups/b/file"),
+        ("/", "snapshots/b/latest", "snapshots/b/latest"),
+        ("/", "bundles/gift", "bundles/gift"),
+        ("/", "{mountpoint}", "."),
+        ("{mountpoint}", "backups/b/file", "backups/b/file"),
+        ("{mountpoint}/backups/b", "file", "backups/b/file"),
+        ("{mountpoint}/backups/b", ".", "backups/b"),
+        ("{mountpoint}/backups/b", "backups/x", "backups/b/backups/x"),
+        ("{mountpoint}/..", "Libernet/backups/caf\udce9", "backups/caf\udce9"),
+        ("/", "{link}/backups/b", "backups/b"),
+        ("/", "{link}/backups/b/missing/too", "backups/b/missing/too"),
+        ("{link}/backups/b", "file", "backups/b/file"),
+        ("/", "{link}", "."),
+        ("/", "{link}-to-x", "backups/b/backups/x"),
+    ],
+)
+async def test_a_path_is_shared_wherever_the_person_is(
+    mounted: StandIn, monkeypatch: pytest.MonkeyPatch, where: str, typed: str, shared: str
+) -> None:
+    link = mounted.mountpoint.with_name("link")
+    link.symlink_to(mounted.mountpoint)
+    link.with_name("link-to-x").symlink_to("Libernet/backups/b/backups/x")
+    monkeypatch.chdir(where.format(mountpoint=mounted.mountpoint, link=link))
+    path = typed.format(mountpoint=mounted.mountpoint, link=link)
+    assert await mounted.run("share", "--", path) == 0
+    assert mounted.asked == [{"path": shared}]
+
+
+async def test_share_prints_the_reference_and_nothing_else(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await mounted.run("share", "backups/b") == 0
+    assert capsys.readouterr() == (f"{REFERENCE}\n", "")
+
+
+@pytest.mark.parametrize("path", ["{}-other/backups/b", "/etc/passwd", "back", "backups/../x", "~"])
+async def test_a_path_outside_the_mount_is_refused(
+    mounted: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+) -> None:
+    monkeypatch.chdir("/")
+    path = path.format(mounted.mountpoint)
+    assert await mounted.run("share", path) == 1
+    assert capsys.readouterr().err == (
+        f"libernet: {path} is not below {mounted.mountpoint}, where this Libernet is mounted\n"
+    )
+    assert mounted.asked == []
+
+
+async def test_open_prints_where_the_bundle_is(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await mounted.run("open", REFERENCE, "gift") == 0
+    assert await mounted.run("open", f"{REFERENCE}/") == 0
+    bundles = mounted.mountpoint / "bundles"
+    assert capsys.readouterr() == (f"{bundles}/gift\n{bundles}/{ID[:12]}\n", "")
+    assert [asked["name"] for asked in mounted.asked] == ["gift", None]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["open", ""],
+        ["open", "gift"],
+        ["open", REFERENCE[1:]],
+        ["open", REFERENCE[:-1]],
+        ["open", REFERENCE + "0"],
+        ["open", f"/sha256/{ID}/aes256gcm"],
+        ["open", f"/sha256/{ID}"],
+        ["open", REFERENCE.replace(KEY, "G" * 64)],
+        ["open", REFERENCE.replace("gcm", "xyz")],
+        ["open", f"{REFERENCE}/below"],
+        ["open", f"{REFERENCE}\udcff"],
+        ["open", REFERENCE, "one", "two"],
+        ["open"],
+        ["share"],
+        ["share", ""],
+        ["close"],
+        ["peers", "all"],
+    ],
+)
+async def test_what_cannot_be_meant_is_a_usage_error_in_one_sentence(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert await mounted.run(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("libernet: ")
+    assert said.err.endswith(f" See: libernet {arguments[0]} --help\n")
+    assert said.err.count("\n") == 1
+    assert KEY not in said.err
+    assert mounted.asked == []
+
+
+async def test_close_says_nothing_when_all_is_well_and_which_name_is_not_open(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await mounted.run("close", "gift") == 0
+    assert capsys.readouterr() == ("", "")
+    assert await mounted.run("close", "none") == 1
+    assert capsys.readouterr() == ("", "libernet: no bundle named 'none' is open\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["share", "backups/b"], {"reference": REFERENCE}),
+        (["close", "gift"], {}),
+        (["peers"], PEERS),
+    ],
+)
+async def test_each_answers_in_json_too(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str], arguments: list[str], answer: Any
+) -> None:
+    assert await mounted.run(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
+@pytest.mark.parametrize(
+    "command", [["share", "backups/b"], ["open", REFERENCE], ["close", "gift"], ["peers"]]
+)
+def test_without_a_mount_each_says_how_to_make_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main(["--state", str(tmp_path), *command]) == 1
+    assert f"Mount it with: mount.libernet --state {tmp_path} MOUNT" in capsys.readouterr().err
+
+
+async def test_a_name_that_is_no_text_is_printed_as_the_bytes_it_is(
+    mounted: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = io.BytesIO()
+    terminal = io.TextIOWrapper(printed, encoding="utf-8", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert await mounted.run("open", REFERENCE, "caf\udce9") == 0
+    assert printed.getvalue() == os.fsencode(f"{mounted.mountpoint}/bundles/caf\udce9\n")
+
+
+def test_the_peers_are_told_with_what_they_did() -> None:
+    assert describe_peers(PEERS) == (
+        "listening   port 4848\n"
+        "reached     3 nodes of the network\n"
+        "10.0.0.7:4848  gave 1 block, failed 0 times\n"
+        "10.0.0.8:4848  gave 20 blocks, failed 1 time; last: it was late"
+    )
+
+
+def test_a_node_that_asked_nobody_says_so() -> None:
+    alone = {"listening": None, "peers": [], "discovery": {"members": [{"kind": "static"}]}}
+    assert describe_peers(alone) == (
+        "listening   nowhere: the network is down\n"
+        "reached     0 nodes of the network\n"
+        "no peer was asked yet"
+    )
+
+
+def test_status_tells_what_others_do_not_know_of_and_what_cannot_be_had() -> None:
+    assert describe(STATUS).splitlines()[-3:] == [
+        "announced   all but 2 roots: nobody was reached yet",
+        "missing     block 111111111111... of /a/b since 61 s; asked: 10.0.0.7:4848",
+        "missing     block 222222222222... of the bundle itself since 0 s;"
+        " asked: nobody: no peer could be asked",
+    ]

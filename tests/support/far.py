@@ -1,0 +1,132 @@
+"""Other nodes, scripted: real clients and servers over streams in memory, and a discovery."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import trio
+from trio.testing import memory_stream_pair
+
+from libernet.blocks.errors import NetworkError, PeerUnreachable
+from libernet.blocks.ids import BlockId
+from libernet.net.address import PeerAddress
+from libernet.net.discovery import HTTP_EXCHANGE, WANTED_PROVIDERS, Provider
+from libernet.net.exchange.client import ExchangeClient
+from libernet.net.exchange.server import ExchangeServer
+from libernet.net.peers import Peers
+from tests.support.exchange import MemoryPeerStream
+
+
+class FarNode:
+    """A peer with blocks, an offer to its own server.
+
+    State: `is_down`, it refuses connections; `is_lying`, it sends other bytes; `delay_seconds`
+    before each answer; `asked`, the ids that it was asked for one by one or in batches.
+    """
+
+    def __init__(self, address: PeerAddress) -> None:
+        self.address = address
+        self.blocks: dict[BlockId, bytes] = {}
+        self.is_down = False
+        self.is_lying = False
+        self.delay_seconds = 0.0
+        self.asked: list[BlockId] = []
+        self.dials = 0
+
+    def be_silent(self) -> None:
+        self.delay_seconds = math.inf
+
+    def add(self, *blocks: bytes) -> list[BlockId]:
+        ids = [BlockId.of(block) for block in blocks]
+        self.blocks.update(zip(ids, blocks, strict=True))
+        return ids
+
+    async def size(self, block_id: BlockId) -> int | None:
+        return len(self.blocks[block_id]) if block_id in self.blocks else None
+
+    async def read(self, block_id: BlockId) -> bytes | None:
+        self.asked.append(block_id)
+        await trio.sleep(self.delay_seconds)
+        if self.is_lying:
+            return b"something else"
+        return self.blocks.get(block_id)
+
+
+class FarNodes:
+    """All peers of a test, by address."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._nodes: dict[PeerAddress, FarNode] = {}
+
+    def node(self, name: str) -> FarNode:
+        """Return a new node."""
+        address = PeerAddress(name, 4848)
+        self._nodes[address] = FarNode(address)
+        return self._nodes[address]
+
+    def peers(self) -> Peers:
+        return Peers(lambda address: ExchangeClient(address, dial=self.dial))
+
+    async def dial(self, address: PeerAddress) -> MemoryPeerStream:
+        node = self._nodes[address]
+        node.dials += 1
+        await trio.lowlevel.checkpoint()
+        if node.is_down:
+            raise PeerUnreachable(f"peer {address} cannot be reached: it is down")
+        near, far = memory_stream_pair()
+        self._nursery.start_soon(ExchangeServer(node).serve, far, "here")
+        return MemoryPeerStream(near)
+
+
+class ScriptedDiscovery:
+    """A discovery that says what it is told.
+
+    State: `hints`; `providers` by id; `error`, raised by every call if there is one;
+    `delay_seconds` before each answer; `found`, `announced` and `withdrawn`: the calls by id;
+    `most`, how many calls there were at one time.
+    """
+
+    def __init__(self) -> None:
+        self.hints: list[PeerAddress] = []
+        self.providers: dict[BlockId, list[PeerAddress]] = {}
+        self.error: Exception | None = None
+        self.delay_seconds = 0.0
+        self.flags = HTTP_EXCHANGE
+        self.found: Counter[BlockId] = Counter()
+        self.announced: list[tuple[float, BlockId]] = []
+        self.withdrawn: list[BlockId] = []
+        self.most = 0
+        self._calls = 0
+
+    async def announce(self, block_id: BlockId) -> None:
+        self.announced.append((trio.current_time(), block_id))
+        await self._answer()
+
+    async def withdraw(self, block_id: BlockId) -> None:
+        self.withdrawn.append(block_id)
+        await self._answer()
+
+    async def find(self, block_id: BlockId, *, want: int = WANTED_PROVIDERS) -> list[Provider]:
+        self.found[block_id] += 1
+        await self._answer()
+        return [Provider(each, self.flags) for each in self.providers.get(block_id, ())]
+
+    def peers_hint(self) -> list[PeerAddress]:
+        return list(self.hints)
+
+    def status(self) -> dict[str, Any]:
+        return {"kind": "scripted"}
+
+    async def _answer(self) -> None:
+        self._calls += 1
+        self.most = max(self.most, self._calls)
+        try:
+            await trio.sleep(self.delay_seconds)
+        finally:
+            self._calls -= 1
+        if self.error is not None:
+            raise self.error
+
+
+NETWORK_IS_DOWN = NetworkError("the network is switched off")
