@@ -22,7 +22,7 @@ MOUNT_INO = 1
 
 BACKUPS_NAME = b"backups"
 
-_AHEAD_BYTES = 8 * 1024 * 1024  # chunks unsealed before a sequential reader comes to them
+_AHEAD_BYTES = 16 * 1024 * 1024  # chunks unsealed before a sequential reader comes to them
 _AHEAD_AFTER_READS = 2
 
 

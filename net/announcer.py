@@ -18,7 +18,7 @@ from libernet.net.discovery import ANNOUNCE_AGAIN_SECONDS, RECORD_SECONDS, Disco
 _log = logging.getLogger(__name__)
 
 _ANNOUNCE_SECONDS = 60.0
-_FIRST_RETRY_SECONDS = 5.0
+_FIRST_RETRY_SECONDS = 2.0
 _MAX_RETRY_SECONDS = 60.0
 _TASKS = 4  # look-ups at one time: more would lose datagrams in the socket's buffer
 

@@ -608,6 +608,31 @@ async def test_a_peer_that_does_not_pick_up_is_unreachable(autojump_clock: MockC
     assert trio.current_time() == LIMITS.connect_seconds
 
 
+async def test_who_waits_for_a_place_learns_with_the_others_that_the_peer_is_unreachable(
+    autojump_clock: MockClock,
+) -> None:
+    dialled = 0
+
+    async def dial(peer: PeerAddress) -> PeerStream:
+        nonlocal dialled
+        dialled += 1
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def ask() -> None:
+        with pytest.raises(PeerUnreachable, match=r"peer\.example:4848"):
+            await client.get(HELLO_ID)
+
+    client = ExchangeClient(PEER, limits=LIMITS, dial=dial)
+    async with trio.open_nursery() as readers:
+        for _ in range(10):
+            readers.start_soon(ask)
+    assert trio.current_time() == LIMITS.connect_seconds
+    assert dialled == LIMITS.connections
+    await ask()
+    assert dialled == LIMITS.connections + 1
+
+
 async def test_the_largest_block_is_received(
     autojump_clock: MockClock, make_peer: MakePeer
 ) -> None:

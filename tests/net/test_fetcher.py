@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from libernet.blocks.errors import (
     BlockCorrupt,
@@ -33,7 +34,7 @@ ABSENT = BlockId.of(b"nobody has it")
 
 
 @pytest.fixture
-def clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+def clock(autojump_clock: MockClock) -> MockClock:
     autojump_clock.autojump_threshold = 0.002  # the store's threads take no time on this clock
     return autojump_clock
 
@@ -103,16 +104,14 @@ class World:
 
 
 @pytest.fixture
-async def world(
-    store: Store, nursery: trio.Nursery, clock: trio.testing.MockClock
-) -> AsyncIterator[World]:
+async def world(store: Store, nursery: trio.Nursery) -> AsyncIterator[World]:
     made = World(store, nursery)
     await nursery.start(made.run)
     yield made
     made.run_scope.cancel()
 
 
-async def test_what_is_here_asks_nobody(world: World) -> None:
+async def test_what_is_here_asks_nobody(world: World, clock: MockClock) -> None:
     peer = world.hinted("peer", BLOCK)
     world.store.put(ID, BLOCK)
     assert await world.get() == BLOCK
@@ -120,7 +119,9 @@ async def test_what_is_here_asks_nobody(world: World) -> None:
     assert not world.discovery.found
 
 
-async def test_a_block_comes_from_a_peer_and_is_here_from_then_on(world: World) -> None:
+async def test_a_block_comes_from_a_peer_and_is_here_from_then_on(
+    world: World, clock: MockClock
+) -> None:
     peer = world.hinted("peer", BLOCK)
     assert await world.get() == BLOCK
     peer.is_down = True
@@ -130,17 +131,17 @@ async def test_a_block_comes_from_a_peer_and_is_here_from_then_on(world: World) 
     assert world.fetched == [(ID, ORIGIN)]
 
 
-async def test_what_was_fetched_is_kept_as_a_cached_block(world: World) -> None:
+async def test_what_was_fetched_is_kept_as_a_cached_block(world: World, clock: MockClock) -> None:
     world.hinted("peer", BLOCK)
     await world.get()
     await trio.sleep(6)
-    await trio.testing.wait_all_tasks_blocked(0.05)
+    await wait_all_tasks_blocked(0.05)
     assert world.store.totals_by_class()[BlockClass.CACHED].blocks == 1
     assert world.store.discard(ID)
 
 
 async def test_a_block_that_finds_no_room_is_still_read(
-    tmp_path: Path, nursery: trio.Nursery, clock: trio.testing.MockClock
+    tmp_path: Path, nursery: trio.Nursery, clock: MockClock
 ) -> None:
     with Store(tmp_path / "tiny", cache_bytes=0, reserve_bytes=0) as store:
         world = World(store, nursery)
@@ -152,42 +153,46 @@ async def test_a_block_that_finds_no_room_is_still_read(
         world.run_scope.cancel()
 
 
-async def test_one_fetch_serves_all_readers(world: World) -> None:
+async def test_one_fetch_serves_all_readers(world: World, clock: MockClock) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.delay_seconds = 1
     assert await world.outcomes(50) == [BLOCK] * 50
     assert peer.asked == [ID]
 
 
-async def test_providers_of_the_root_are_found_and_asked(world: World) -> None:
+async def test_providers_of_the_root_are_found_and_asked(world: World, clock: MockClock) -> None:
     stranger = world.hinted("stranger")
     peer = world.announced("peer", ROOT, BLOCK)
     assert await world.get() == BLOCK
-    assert stranger.asked == peer.asked == [ID]
+    assert stranger.dials == peer.dials == 1
     assert world.discovery.found == {ROOT: 1}
 
 
-async def test_who_gave_one_block_of_a_bundle_is_asked_first_for_the_next(world: World) -> None:
+async def test_who_gave_one_block_of_a_bundle_is_asked_first_for_the_next(
+    world: World, clock: MockClock
+) -> None:
     stranger = world.hinted("stranger")
     others = [b"%d" % number for number in range(20)]
     peer = world.announced("peer", ROOT, BLOCK, *others)
     await world.get()
-    stranger.asked.clear()
+    stranger.dials = 0
     for other in others:
         assert await world.get(BlockId.of(other)) == other
-    assert stranger.asked == []
+    assert stranger.dials == 0
     assert len(peer.asked) == 21
     assert world.discovery.found == {ROOT: 1}
 
 
-async def test_providers_of_the_block_itself_are_the_last_resort(world: World) -> None:
+async def test_providers_of_the_block_itself_are_the_last_resort(
+    world: World, clock: MockClock
+) -> None:
     world.announced("emptied", ROOT)
     world.announced("peer", ID, BLOCK)
     assert await world.get() == BLOCK
     assert world.discovery.found == {ROOT: 1, ID: 1}
 
 
-async def test_many_fetches_share_one_look_up_of_the_root(world: World) -> None:
+async def test_many_fetches_share_one_look_up_of_the_root(world: World, clock: MockClock) -> None:
     blocks = [b"%d" % number for number in range(30)]
     world.announced("peer", ROOT, *blocks)
     world.discovery.delay_seconds = 1
@@ -197,7 +202,9 @@ async def test_many_fetches_share_one_look_up_of_the_root(world: World) -> None:
     assert world.discovery.found == {ROOT: 1}
 
 
-async def test_a_provider_that_speaks_another_protocol_is_not_asked(world: World) -> None:
+async def test_a_provider_that_speaks_another_protocol_is_not_asked(
+    world: World, clock: MockClock
+) -> None:
     peer = world.announced("peer", ROOT, BLOCK)
     world.discovery.flags = 0
     assert isinstance(await world.outcome(), BlockNotFound)
@@ -205,7 +212,7 @@ async def test_a_provider_that_speaks_another_protocol_is_not_asked(world: World
 
 
 async def test_wrong_bytes_from_one_peer_are_right_bytes_from_another(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     liar = world.hinted("liar", BLOCK)
@@ -220,7 +227,7 @@ async def test_wrong_bytes_from_one_peer_are_right_bytes_from_another(
         )
 
 
-async def test_a_liar_is_left_alone_and_asked_again_later(world: World) -> None:
+async def test_a_liar_is_left_alone_and_asked_again_later(world: World, clock: MockClock) -> None:
     liar = world.hinted("peer", BLOCK)
     liar.is_lying = True
     assert isinstance(await world.outcome(), BlockCorrupt)
@@ -231,7 +238,9 @@ async def test_a_liar_is_left_alone_and_asked_again_later(world: World) -> None:
     assert await world.get() == BLOCK
 
 
-async def test_a_peer_that_lets_wait_does_not_keep_others_from_being_asked(world: World) -> None:
+async def test_a_peer_that_lets_wait_does_not_keep_others_from_being_asked(
+    world: World, clock: MockClock
+) -> None:
     for number in range(3):
         world.hinted(f"silent {number}", BLOCK).be_silent()
     world.hinted("peer", BLOCK)
@@ -240,7 +249,9 @@ async def test_a_peer_that_lets_wait_does_not_keep_others_from_being_asked(world
     assert trio.current_time() - start < 1.5
 
 
-async def test_who_let_a_reader_wait_is_asked_last_from_then_on(world: World) -> None:
+async def test_who_let_a_reader_wait_is_asked_last_from_then_on(
+    world: World, clock: MockClock
+) -> None:
     silent = world.hinted("silent", BLOCK, b"other")
     silent.be_silent()
     world.hinted("peer", BLOCK, b"other")
@@ -250,13 +261,17 @@ async def test_who_let_a_reader_wait_is_asked_last_from_then_on(world: World) ->
     assert silent.asked == []
 
 
-async def test_a_slow_peer_is_waited_for_when_there_is_no_other(world: World) -> None:
+async def test_a_slow_peer_is_waited_for_when_there_is_no_other(
+    world: World, clock: MockClock
+) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.delay_seconds = 9
     assert await world.get() == BLOCK
 
 
-async def test_a_peer_that_starts_anew_is_waited_for(world: World, nursery: trio.Nursery) -> None:
+async def test_a_peer_that_starts_anew_is_waited_for(
+    world: World, nursery: trio.Nursery, clock: MockClock
+) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.is_down = True
 
@@ -270,7 +285,9 @@ async def test_a_peer_that_starts_anew_is_waited_for(world: World, nursery: trio
     assert 5 <= trio.current_time() - start_time < 10
 
 
-async def test_a_peer_that_stays_away_ends_fetches_sooner_and_sooner(world: World) -> None:
+async def test_a_peer_that_stays_away_ends_fetches_sooner_and_sooner(
+    world: World, clock: MockClock
+) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.is_down = True
     assert isinstance(await world.outcome(), NetworkError)
@@ -281,7 +298,7 @@ async def test_a_peer_that_stays_away_ends_fetches_sooner_and_sooner(world: Worl
     assert peer.dials < 10
 
 
-async def test_a_silent_network_ends_in_a_timeout(world: World) -> None:
+async def test_a_silent_network_ends_in_a_timeout(world: World, clock: MockClock) -> None:
     for number in range(6):
         world.hinted(f"silent {number}", BLOCK).be_silent()
     world.discovery.delay_seconds = 1000
@@ -290,14 +307,16 @@ async def test_a_silent_network_ends_in_a_timeout(world: World) -> None:
     assert trio.current_time() - start <= FETCH_SECONDS
 
 
-async def test_a_block_that_nobody_has_is_told_at_once(world: World) -> None:
+async def test_a_block_that_nobody_has_is_told_at_once(world: World, clock: MockClock) -> None:
     world.hinted("peer")
     start = trio.current_time()
     assert isinstance(await world.outcome(ABSENT), BlockNotFound)
     assert trio.current_time() - start < 1
 
 
-async def test_a_discovery_that_fails_is_no_reason_not_to_ask_those_known(world: World) -> None:
+async def test_a_discovery_that_fails_is_no_reason_not_to_ask_those_known(
+    world: World, clock: MockClock
+) -> None:
     world.discovery.error = NETWORK_IS_DOWN
     for number in range(6):
         world.hinted(f"stranger {number}")
@@ -305,14 +324,16 @@ async def test_a_discovery_that_fails_is_no_reason_not_to_ask_those_known(world:
     assert await world.get() == BLOCK
 
 
-async def test_no_error_is_kept(world: World) -> None:
+async def test_no_error_is_kept(world: World, clock: MockClock) -> None:
     peer = world.announced("peer", ROOT)
     assert isinstance(await world.outcome(), BlockNotFound)
     peer.add(BLOCK)
     assert await world.get() == BLOCK
 
 
-async def test_that_discovery_failed_or_found_nobody_is_soon_forgotten(world: World) -> None:
+async def test_that_discovery_failed_or_found_nobody_is_soon_forgotten(
+    world: World, clock: MockClock
+) -> None:
     world.discovery.error = NETWORK_IS_DOWN
     assert isinstance(await world.outcome(), BlockNotFound)
     world.discovery.error = None
@@ -322,7 +343,9 @@ async def test_that_discovery_failed_or_found_nobody_is_soon_forgotten(world: Wo
     assert await world.get() == BLOCK
 
 
-async def test_all_readers_are_told_of_an_error_each_by_one_of_its_own(world: World) -> None:
+async def test_all_readers_are_told_of_an_error_each_by_one_of_its_own(
+    world: World, clock: MockClock
+) -> None:
     world.hinted("peer").delay_seconds = 1
     outcomes = await world.outcomes(5, ABSENT)
     assert all(isinstance(each, BlockNotFound) for each in outcomes)
@@ -330,7 +353,7 @@ async def test_all_readers_are_told_of_an_error_each_by_one_of_its_own(world: Wo
 
 
 async def test_a_reader_that_gives_up_takes_the_block_from_nobody(
-    world: World, nursery: trio.Nursery
+    world: World, nursery: trio.Nursery, clock: MockClock
 ) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.delay_seconds = 3
@@ -340,7 +363,9 @@ async def test_a_reader_that_gives_up_takes_the_block_from_nobody(
     assert peer.asked == [ID]
 
 
-async def test_a_fetch_goes_on_when_all_its_readers_have_left(world: World) -> None:
+async def test_a_fetch_goes_on_when_all_its_readers_have_left(
+    world: World, clock: MockClock
+) -> None:
     peer = world.hinted("peer", BLOCK)
     peer.delay_seconds = 3
     with trio.move_on_after(1):
@@ -350,7 +375,7 @@ async def test_a_fetch_goes_on_when_all_its_readers_have_left(world: World) -> N
     assert await world.get() == BLOCK
 
 
-async def test_the_callers_deadline_is_honoured(world: World) -> None:
+async def test_the_callers_deadline_is_honoured(world: World, clock: MockClock) -> None:
     world.hinted("silent", BLOCK).be_silent()
     start = trio.current_time()
     with pytest.raises(trio.TooSlowError), trio.fail_after(2):
@@ -359,12 +384,12 @@ async def test_the_callers_deadline_is_honoured(world: World) -> None:
 
 
 async def test_readers_over_the_limit_are_sent_away_and_fetch_nothing(
-    world: World, nursery: trio.Nursery
+    world: World, nursery: trio.Nursery, clock: MockClock
 ) -> None:
     world.hinted("silent").be_silent()
     for number in range(flights.MAX_WAITING):
         nursery.start_soon(world.outcome, BlockId.of(b"%d" % number))
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     before = len(world.fetcher._flights)
     assert isinstance(await world.outcome(), PeerTimeout)
     assert len(world.fetcher._flights) == before
@@ -374,7 +399,7 @@ async def test_readers_over_the_limit_are_sent_away_and_fetch_nothing(
 
 
 async def test_what_the_reader_makes_of_a_block_may_fail_without_asking_peers(
-    world: World,
+    world: World, clock: MockClock
 ) -> None:
     peer = world.hinted("peer", BLOCK)
     world.store.put(ID, BLOCK)
@@ -414,15 +439,13 @@ def _rot(folder: Path, block_id: BlockId, size_bytes: int) -> None:
         (file,) = (folder / "blocks").rglob(str(block_id))
         file.write_bytes(b"x" * size_bytes)
         return
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(folder / "index.sqlite")) as index, index:
         columns = [row[1] for row in index.execute("PRAGMA table_info(content)")]
-        bytes_column = next(name for name in columns if name != "row")
-        index.execute(f"UPDATE content SET {bytes_column} = zeroblob(?) || 'x'", (size_bytes - 1,))
+        (column,) = set(columns) - {"row"}
+        index.execute(f"UPDATE content SET {column} = randomblob(?)", (size_bytes,))
 
 
-async def test_what_fails_is_listed_until_it_came(world: World) -> None:
+async def test_what_fails_is_listed_until_it_came(world: World, clock: MockClock) -> None:
     world.hinted("peer").delay_seconds = 1
     await world.outcome()
     await trio.sleep(10)
@@ -431,20 +454,22 @@ async def test_what_fails_is_listed_until_it_came(world: World) -> None:
     assert failure["block"] == str(ID)
     assert failure["path"] == "/folder/file"
     assert failure["asked"] == ["peer:4848"]
-    assert 10 < float(str(failure["since_seconds"])) < 15
+    assert 10 <= float(str(failure["since_seconds"])) < 15
     assert str(ID) in str(failure["error"])
     world.hinted("other", BLOCK)
     await world.get()
     assert world.fetcher.failures() == []
 
 
-async def test_what_came_by_another_way_is_no_failure_any_more(world: World) -> None:
+async def test_what_came_by_another_way_is_no_failure_any_more(
+    world: World, clock: MockClock
+) -> None:
     await world.outcome()
     world.store.put(ID, BLOCK)
     assert world.fetcher.failures() == []
 
 
-async def test_not_all_failures_are_kept(world: World) -> None:
+async def test_not_all_failures_are_kept(world: World, clock: MockClock) -> None:
     for number in range(100):
         await world.outcome(BlockId.of(b"%d" % number))
     failures = world.fetcher.failures()
@@ -456,7 +481,7 @@ SMALL = [b"small %d" % number for number in range(200)]
 SMALL_IDS = [BlockId.of(block) for block in SMALL]
 
 
-async def test_what_is_brought_needs_no_request_of_its_own(world: World) -> None:
+async def test_what_is_brought_needs_no_request_of_its_own(world: World, clock: MockClock) -> None:
     peer = world.hinted("peer", *SMALL)
     world.fetcher.bring(SMALL_IDS, ORIGIN)
     for block_id, block in zip(SMALL_IDS, SMALL, strict=True):
@@ -465,7 +490,7 @@ async def test_what_is_brought_needs_no_request_of_its_own(world: World) -> None
     assert peer.dials <= 4
 
 
-async def test_bringing_the_same_again_asks_nobody(world: World) -> None:
+async def test_bringing_the_same_again_asks_nobody(world: World, clock: MockClock) -> None:
     peer = world.hinted("peer", *SMALL)
     world.fetcher.bring(SMALL_IDS, ORIGIN)
     world.fetcher.bring(SMALL_IDS, ORIGIN)
@@ -475,7 +500,7 @@ async def test_bringing_the_same_again_asks_nobody(world: World) -> None:
     assert len(peer.asked) == len(SMALL)
 
 
-async def test_what_one_peer_lacks_of_a_batch_another_gives(world: World) -> None:
+async def test_what_one_peer_lacks_of_a_batch_another_gives(world: World, clock: MockClock) -> None:
     world.hinted("half", *SMALL[:100])
     rest = world.hinted("rest", *SMALL[100:])
     world.fetcher.bring(SMALL_IDS, ORIGIN)
@@ -484,7 +509,9 @@ async def test_what_one_peer_lacks_of_a_batch_another_gives(world: World) -> Non
     assert set(rest.asked) <= set(SMALL_IDS)
 
 
-async def test_who_waits_for_what_a_batch_lacks_asks_further(world: World) -> None:
+async def test_who_waits_for_what_a_batch_lacks_asks_further(
+    world: World, clock: MockClock
+) -> None:
     world.hinted("peer", *SMALL).delay_seconds = 0.01
     world.announced("last resort", ID, BLOCK)
     world.fetcher.bring([*SMALL_IDS[:10], ID], ORIGIN)
@@ -492,7 +519,9 @@ async def test_who_waits_for_what_a_batch_lacks_asks_further(world: World) -> No
     assert world.fetched[-1] == (ID, ORIGIN)
 
 
-async def test_what_nobody_waits_for_is_not_looked_up_singly(world: World) -> None:
+async def test_what_nobody_waits_for_is_not_looked_up_singly(
+    world: World, clock: MockClock
+) -> None:
     world.hinted("peer")
     world.fetcher.bring(SMALL_IDS, ORIGIN)
     await trio.sleep(FETCH_SECONDS)
@@ -501,7 +530,9 @@ async def test_what_nobody_waits_for_is_not_looked_up_singly(world: World) -> No
     assert len(world.fetcher._flights) == 0
 
 
-async def test_a_liar_in_a_batch_is_left_and_another_peer_asked(world: World) -> None:
+async def test_a_liar_in_a_batch_is_left_and_another_peer_asked(
+    world: World, clock: MockClock
+) -> None:
     liar = world.hinted("liar", *SMALL)
     liar.is_lying = True
     world.hinted("peer", *SMALL)
@@ -510,7 +541,9 @@ async def test_a_liar_in_a_batch_is_left_and_another_peer_asked(world: World) ->
     assert all(block_id in world.store for block_id in SMALL_IDS)
 
 
-async def test_a_batch_that_stalls_keeps_its_readers_for_some_seconds_only(world: World) -> None:
+async def test_a_batch_that_stalls_keeps_its_readers_for_some_seconds_only(
+    world: World, clock: MockClock
+) -> None:
     world.hinted("silent", *SMALL).be_silent()
     world.hinted("peer", *SMALL)
     world.fetcher.bring(SMALL_IDS, ORIGIN)
@@ -519,7 +552,7 @@ async def test_a_batch_that_stalls_keeps_its_readers_for_some_seconds_only(world
     assert trio.current_time() - start < 12
 
 
-async def test_no_more_is_brought_at_one_time_than_may_be(world: World) -> None:
+async def test_no_more_is_brought_at_one_time_than_may_be(world: World, clock: MockClock) -> None:
     world.hinted("silent").be_silent()
     for start in range(0, 10_000, 500):
         ids = [BlockId.of(b"%d" % number) for number in range(start, start + 500)]
@@ -529,7 +562,9 @@ async def test_no_more_is_brought_at_one_time_than_may_be(world: World) -> None:
     assert len(world.fetcher._flights) == 0
 
 
-async def test_when_the_network_ends_readers_are_told(world: World, nursery: trio.Nursery) -> None:
+async def test_when_the_network_ends_readers_are_told(
+    world: World, nursery: trio.Nursery, clock: MockClock
+) -> None:
     world.hinted("silent", *SMALL).be_silent()
     world.fetcher.bring(SMALL_IDS, ORIGIN)
     outcomes: list[bytes | LibernetError] = []
@@ -539,9 +574,9 @@ async def test_when_the_network_ends_readers_are_told(world: World, nursery: tri
 
     for block_id in (ID, SMALL_IDS[0], SMALL_IDS[199]):
         nursery.start_soon(read, block_id)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     world.run_scope.cancel()
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert [type(each) for each in outcomes] == [NetworkError] * 3
     assert isinstance(await world.outcome(), NetworkError)
     world.fetcher.bring(SMALL_IDS, ORIGIN)  # does nothing
@@ -549,21 +584,21 @@ async def test_when_the_network_ends_readers_are_told(world: World, nursery: tri
 
 
 async def test_after_a_restart_of_the_network_all_is_as_before(
-    world: World, nursery: trio.Nursery
+    world: World, nursery: trio.Nursery, clock: MockClock
 ) -> None:
     silent = world.hinted("peer", BLOCK)
     silent.be_silent()
     nursery.start_soon(world.outcome)
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     world.run_scope.cancel()
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     silent.delay_seconds = 0
     await nursery.start(world.run)
     assert await world.get() == BLOCK
 
 
 async def test_an_unforeseen_error_is_told_and_ends_nothing(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.discovery.error = ZeroDivisionError("a bug")
     assert isinstance(await world.outcome(), NetworkError)

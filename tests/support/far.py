@@ -42,7 +42,10 @@ class FarNode:
         return ids
 
     async def size(self, block_id: BlockId) -> int | None:
-        return len(self.blocks[block_id]) if block_id in self.blocks else None
+        if block_id in self.blocks:
+            return len(self.blocks[block_id])
+        await trio.sleep(self.delay_seconds)
+        return None
 
     async def read(self, block_id: BlockId) -> bytes | None:
         self.asked.append(block_id)

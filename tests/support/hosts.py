@@ -69,11 +69,19 @@ def unfit() -> str:
     if missing:
         return f"not installed: {', '.join(missing)} (packages iproute2, util-linux)"
     probe = f"lbn-{secrets.token_hex(3)}-probe"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False)
-    if made.returncode != 0:
-        return f"no network namespace can be made: {os.fsdecode(made.stderr).strip()}"
-    _run("ip", "netns", "del", probe)
+    try:
+        with _namespace(probe):
+            _run("ip", "-n", probe, "link", "add", "bridge", "type", "bridge")
+            _run("ip", "-n", probe, "link", "add", "one", "type", "veth", "peer", "name", "two")
+    except AssertionError as refused:
+        return f"network namespaces do not work here: {refused}"
     return ""
+
+
+def unfit_for_delay() -> str:
+    """Return why hosts far from each other cannot be made; empty when they can."""
+    has_tun = os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    return unfit() or ("" if has_tun else "there is no /dev/net/tun")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import unfit
+from tests.support.hosts import unfit, unfit_for_delay
 from tests.support.node import Node
 from tests.support.swarm import Member, swarm
 
@@ -15,6 +15,12 @@ NAMES = ("a", "b", "c", "bootstrap")
 @pytest.fixture(scope="session")
 def _fit() -> None:
     if reason := unfit():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def _fit_for_delay() -> None:
+    if reason := unfit_for_delay():
         pytest.skip(reason)
 
 
@@ -29,7 +35,7 @@ def members(
 
 @pytest.fixture
 def far_members(
-    _fit: None, nodes: list[Node], no_complaint_unannounced: None, tmp_path: Path
+    _fit_for_delay: None, nodes: list[Node], no_complaint_unannounced: None, tmp_path: Path
 ) -> Iterator[dict[str, Member]]:
     """Three nodes with a round trip of 50 ms between any two of them, not mounted yet."""
     names = ("a", "b", "bootstrap")

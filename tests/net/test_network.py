@@ -1,0 +1,225 @@
+"""Whole nodes on loopback, with stores on the disk and a DHT of their own."""
+
+import json
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from libernet.blocks.errors import BlockNotFound, LibernetError, NetworkError
+from libernet.blocks.ids import BlockId
+from libernet.blocks.source import Origin
+from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
+from libernet.net import network as module
+from libernet.net.address import PeerAddress
+from libernet.net.network import Network, NetworkSettings
+from libernet.net.ports import first_free_port
+from tests.support.dht import until
+
+HOST = "127.0.0.1"
+LARGE = random.Random(1).randbytes(SMALL_BLOCK_BYTES + 1)
+LARGE_ID = BlockId.of(LARGE)
+ROOT = b"the root of a bundle"
+ROOT_ID = BlockId.of(ROOT)
+SMALL = [b"small %d" % number for number in range(100)]
+
+
+class RunningNode:
+    """A store and the network over it."""
+
+    def __init__(self, store: Store, network: Network) -> None:
+        self.store = store
+        self.network = network
+        self.scope = trio.CancelScope()
+
+    @property
+    def address(self) -> PeerAddress:
+        port = self.network.status()["listening"]
+        assert isinstance(port, int)
+        return PeerAddress(HOST, port)
+
+    def put(self, *blocks: bytes) -> None:
+        for block in blocks:
+            self.store.put(BlockId.of(block), block)
+
+    async def get(self, block_id: BlockId, root: BlockId = ROOT_ID) -> bytes:
+        with trio.fail_after(20):
+            return await self.network.fetcher.get(block_id, bytes, Origin(root, "/file"))
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope() as self.scope:
+            await self.network.run(task_status=task_status)
+
+
+class Swarm:
+    """Nodes of one test; *folder* has their stores."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._nursery = nursery
+
+    async def node(self, name: str, *peers: PeerAddress, port: int = 0) -> RunningNode:
+        """Return a new node that knows *peers*."""
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        store = self._stack.enter_context(Store(folder / "store", reserve_bytes=0))
+        settings = NetworkSettings(host=HOST, port=port, peers=peers, private_network=True)
+        node = RunningNode(store, Network(store, settings, folder))
+        with trio.fail_after(20):
+            await self._nursery.start(node.run)
+        self._stack.callback(node.scope.cancel)
+        return node
+
+
+@asynccontextmanager
+async def swarm_in(folder: Path) -> AsyncIterator[Swarm]:
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        yield Swarm(folder, stack, nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
+    async with swarm_in(tmp_path) as made:
+        yield made
+
+
+async def eventually(get: Callable[[], object]) -> None:
+    await until(get, seconds=20)
+
+
+async def test_blocks_come_from_a_peer_that_was_named(swarm: Swarm) -> None:
+    first = await swarm.node("first")
+    first.put(LARGE, ROOT)
+    second = await swarm.node("second", first.address)
+    assert await second.get(LARGE_ID) == LARGE
+    assert await second.get(ROOT_ID) == ROOT
+    assert second.store.get(LARGE_ID) == LARGE
+
+
+async def test_small_blocks_are_brought_together(swarm: Swarm) -> None:
+    first = await swarm.node("first")
+    first.put(*SMALL)
+    second = await swarm.node("second", first.address)
+    ids = [BlockId.of(block) for block in SMALL]
+    second.network.fetcher.bring(ids, Origin(ROOT_ID))
+    assert [await second.get(block_id) for block_id in ids] == SMALL
+
+
+async def test_a_root_is_found_through_a_node_that_has_none_of_the_blocks(swarm: Swarm) -> None:
+    bootstrap = await swarm.node("bootstrap")
+    first = await swarm.node("first", bootstrap.address)
+    first.put(LARGE, ROOT)
+    first.network.announcer.add(ROOT_ID)
+    await eventually(lambda: not first.network.announcer.pending())
+    second = await swarm.node("second", bootstrap.address)
+    assert await second.get(ROOT_ID) == ROOT
+    assert await second.get(LARGE_ID) == LARGE
+
+
+async def test_who_fetched_a_root_gives_it_on_when_its_maker_is_gone(swarm: Swarm) -> None:
+    bootstrap = await swarm.node("bootstrap")
+    first = await swarm.node("first", bootstrap.address)
+    first.put(LARGE, ROOT)
+    first.network.announcer.add(ROOT_ID)
+    await eventually(lambda: not first.network.announcer.pending())
+    second = await swarm.node("second", bootstrap.address)
+    for block_id in (ROOT_ID, LARGE_ID):
+        await second.get(block_id)
+    await eventually(lambda: not second.network.announcer.pending())
+    first.scope.cancel()
+    third = await swarm.node("third", bootstrap.address)
+    assert await third.get(ROOT_ID) == ROOT
+    assert await third.get(LARGE_ID) == LARGE
+
+
+async def test_what_nobody_has_is_said_in_the_status(swarm: Swarm) -> None:
+    first = await swarm.node("first")
+    second = await swarm.node("second", first.address)
+    with pytest.raises(BlockNotFound):
+        await second.get(LARGE_ID)
+    status = json.loads(json.dumps(second.network.status()))
+    assert status["listening"] == second.address.port
+    (failure,) = status["failures"]
+    assert failure["block"] == str(LARGE_ID)
+    assert failure["path"] == "/file"
+    assert failure["asked"] == [str(first.address)]
+    assert [peer["address"] for peer in status["peers"]] == [str(first.address)]
+
+
+async def test_what_could_not_be_announced_is_said_and_announced_later(
+    swarm: Swarm, tmp_path: Path
+) -> None:
+    port = first_free_port(HOST, 0)
+    early = await swarm.node("early", PeerAddress(HOST, port))
+    early.put(ROOT)
+    early.network.announcer.add(ROOT_ID)
+    with trio.move_on_after(0.5):
+        await eventually(lambda: not early.network.announcer.pending())
+    assert early.network.status()["not_announced"] == [str(ROOT_ID)]
+    await swarm.node("bootstrap", port=port)
+    await eventually(lambda: not early.network.announcer.pending())
+    assert early.network.status()["not_announced"] == []
+
+
+async def test_what_was_fetched_is_here_without_the_network(swarm: Swarm) -> None:
+    first = await swarm.node("first")
+    first.put(LARGE)
+    second = await swarm.node("second", first.address)
+    await second.get(LARGE_ID)
+    second.scope.cancel()
+    await eventually(lambda: second.network.status()["listening"] is None)
+    assert await second.get(LARGE_ID) == LARGE
+    with pytest.raises(NetworkError):
+        await second.get(ROOT_ID)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_port_that_is_taken_for_either_protocol_is_left_out(
+    swarm: Swarm, kind: socket.SocketKind
+) -> None:
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind((HOST, 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        port = taken.getsockname()[1]
+        node = await swarm.node("node", port=port)
+        assert node.address.port > port
+
+
+async def test_nowhere_to_listen_is_an_error_at_the_start(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        settings = NetworkSettings(host="192.0.2.1", port=4848)
+        network = Network(store, settings, tmp_path)
+        with pytest.raises(ExceptionGroup) as caught:
+            await network.run()
+        assert caught.group_contains((LibernetError, OSError))
+
+
+async def test_a_network_that_breaks_starts_again_on_its_port(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_RESTART_SECONDS", 0.3)
+    first = await swarm.node("first")
+    first.put(LARGE, ROOT)
+    second = await swarm.node("second", first.address)
+    assert await second.get(ROOT_ID) == ROOT
+    port = second.address.port
+
+    async def break_down() -> None:
+        raise ZeroDivisionError("a bug")
+
+    nursery = second.network.fetcher._nursery
+    assert nursery is not None
+    nursery.start_soon(break_down)
+    await eventually(lambda: second.network.status()["listening"] is None)
+    with pytest.raises(NetworkError):
+        await second.get(LARGE_ID)
+    await eventually(lambda: second.network.status()["listening"] == port)
+    assert await second.get(LARGE_ID) == LARGE
+    assert "the network broke" in caplog.text
