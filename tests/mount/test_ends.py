@@ -12,7 +12,7 @@ import pytest
 from tests.support.node import SECONDS, Node, Outcome, has_ended, until
 from tests.support.tree import Picture, assert_same, picture
 
-_NEVER_BY_ITSELF = ("--checkpoint-seconds", "5", "--publish-after-seconds", "86400")
+_NEVER_BY_ITSELF = ("--checkpoint-seconds", "4", "--publish-after-seconds", "86400")
 
 
 def _signal(number: signal.Signals) -> Callable[[Node], None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support.node import Node, until
 
-_NEVER_BY_ITSELF = ("--checkpoint-seconds", "5", "--publish-after-seconds", "86400")
+_NEVER_BY_ITSELF = ("--checkpoint-seconds", "4", "--publish-after-seconds", "86400")
 
 
 def _names(folder: Path) -> list[str]:
