@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import trio
@@ -31,7 +32,7 @@ from libernet.blocks.errors import LibernetError, PeerTimeout
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.source import Origin
-from libernet.fs.bundle_ahead import SmallFiles
+from libernet.fs.bundle_ahead import SmallFiles, Subfolders
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import Appearance, FileNode, FolderNode, LinkNode, Node
 from libernet.fs.tree import os_error
@@ -48,10 +49,11 @@ killed."""
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A parsed document or page, and its small files in order."""
+    """A parsed document or page, and its small files and folders in order."""
 
     listing: Listing
     small_files: SmallFiles
+    subfolders: Subfolders
 
 
 class Bundles:
@@ -109,7 +111,8 @@ class Bundles:
         return opened
 
     def _keep(self, reference: Reference, listing: Listing) -> _Opened:
-        opened = self._opened[reference] = _Opened(listing, SmallFiles(listing))
+        opened = _Opened(listing, SmallFiles(listing), Subfolders(listing))
+        self._opened[reference] = opened
         if len(self._opened) > _LISTINGS:
             self._opened.popitem(last=False)
         return opened
@@ -118,7 +121,7 @@ class Bundles:
 class BundleFolder(FolderNode):
     """A folder whose document is inlined in its parent's, or fetched when it is looked into."""
 
-    __slots__ = ("_bundles", "_opened", "_origin", "_reference")
+    __slots__ = ("_ahead", "_bundles", "_opened", "_origin", "_reference")
 
     def __init__(
         self,
@@ -128,12 +131,15 @@ class BundleFolder(FolderNode):
         *,
         opened: _Opened | None = None,
         reference: Reference | None = None,
+        ahead: Callable[[], list[list[Reference]]] = list,
     ) -> None:
+        """Make one of *opened* or *reference*; *ahead* says what to bring when it is listed."""
         super().__init__(appearance)
         self._bundles = bundles
         self._origin = origin
         self._opened = opened
         self._reference = reference
+        self._ahead = ahead
 
     async def lookup(self, name: bytes) -> Node:
         opened = await self._open()
@@ -149,6 +155,10 @@ class BundleFolder(FolderNode):
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
         found: list[tuple[bytes, Node]] = []
+        if not after:
+            # Whoever lists a folder is likely to go on to the next; who looks up a name is not.
+            for batch in self._ahead():
+                self._bundles.chunks.bring(batch, self._origin)
         await self._collect(await self._open(), after, limit, found)
         return found
 
@@ -182,8 +192,14 @@ class BundleFolder(FolderNode):
             appearance = _appearance(entry.attributes, 0)
             if entry.document is None:
                 reference = entry.reference()
-                return BundleFolder(self._bundles, appearance, origin, reference=reference)
-            inlined = _Opened(entry.document, opened.small_files)
+                return BundleFolder(
+                    self._bundles,
+                    appearance,
+                    origin,
+                    reference=reference,
+                    ahead=partial(opened.subfolders.from_here, entry),
+                )
+            inlined = _Opened(entry.document, opened.small_files, opened.subfolders)
             return BundleFolder(self._bundles, appearance, origin, opened=inlined)
         appearance = _appearance(entry.attributes(), entry.size)
         kind = stat.S_IFMT(appearance.mode)
@@ -261,13 +277,18 @@ class BundleFile(FileNode):
         if offset >= end:
             return b""
         pieces = []
-        for part, begin in self._overlapping(await self._load_parts(), offset, end):
+        overlapping = self._overlapping(await self._load_parts(), offset, end)
+        self._prefetch(overlapping[1:])  # all of them in one round trip
+        for part, begin in overlapping:
             skip, stop = max(offset - begin, 0), min(end - begin, part.size)
             pieces.append(await self._bytes(part, skip, stop))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read_ahead(self, offset: int, length: int) -> None:
-        for part, _ in self._overlapping(self._parts or [], offset, offset + length):
+        self._prefetch(self._overlapping(self._parts or [], offset, offset + length))
+
+    def _prefetch(self, parts: Sequence[tuple[Part, int]]) -> None:
+        for part, _ in parts:
             if part.reference is not None:
                 self._chunks.prefetch(part.reference, self._origin)
 
@@ -281,9 +302,8 @@ class BundleFile(FileNode):
 
     async def _load_parts(self) -> list[Part]:
         if self._parts is None:
-            ahead = self._small_files.from_here(self._entry)
-            if ahead:
-                self._chunks.bring(ahead, self._origin)
+            for batch in self._small_files.from_here(self._entry):
+                self._chunks.bring(batch, self._origin)
             parts = []
             if self._entry.spilled:
                 for each in self._entry.part_lists():

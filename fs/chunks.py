@@ -15,7 +15,7 @@ from libernet.blocks.source import BlockSource, Origin
 _log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 48 * 1024 * 1024
-_AHEAD_TASKS = 32
+_AHEAD_TASKS = 32  # for a peer far away: twice its connections, so that none is idle
 _AHEAD_CHUNKS = 32  # what may wait to be loaded ahead
 
 _LONG_SECONDS = 5.0

@@ -26,15 +26,15 @@ class Enquiry:
     """Ask the peers of a search for a block until one gives it.
 
     State
-      asked      the addresses of those asked, in that order
+      asked      the addresses of those asked, in that order; the caller's list
       giver      who gave it, and _block, what came
       _absent    whether anybody said not to have it
       _failures  what the others did
     Tasks: one below run() for each of up to _AT_ONCE peers.
     """
 
-    def __init__(self, peers: Peers, search: Search, block_id: BlockId) -> None:
-        self.asked: list[str] = []
+    def __init__(self, peers: Peers, search: Search, block_id: BlockId, asked: list[str]) -> None:
+        self.asked = asked
         self.giver: Peer | None = None
         self._peers = peers
         self._search = search

@@ -145,7 +145,7 @@ class Fetcher:
             flight = self._flights.find(block_id)
             if flight is None:
                 flight = self._flights.begin(block_id)
-                self._nursery.start_soon(self._fly, block_id, origin)
+                self._nursery.start_soon(self._fly, block_id, flight, origin)
             flight.readers += 1
             try:
                 with trio.move_on_after(FETCH_SECONDS):
@@ -153,16 +153,25 @@ class Fetcher:
             finally:
                 flight.readers -= 1
         if not flight.done.is_set():
-            raise _nobody_in_time(block_id)
+            error = _nobody_in_time(block_id)
+            self._failures.note(block_id, origin, flight.asked, error)
+            raise error
         return flight.outcome()
 
-    async def _fly(self, block_id: BlockId, origin: Origin | None) -> None:
+    async def _fly(
+        self,
+        block_id: BlockId,
+        flight: Flight,
+        origin: Origin | None,
+        seconds: float = FETCH_SECONDS,
+    ) -> None:
         """Bring one block here, or tell its readers why it does not come."""
         root = origin.root if origin else block_id
-        enquiry = Enquiry(self._peers, self._finder.search(root, block_id), block_id)
+        search = self._finder.search(root, block_id)
+        enquiry = Enquiry(self._peers, search, block_id, flight.asked)
         error: LibernetError = _network_down()
         try:
-            with trio.fail_after(FETCH_SECONDS):
+            with trio.fail_after(seconds):
                 block = await enquiry.run()
             if enquiry.giver is not None:
                 self._finder.gave(root, enquiry.giver.address)
@@ -176,7 +185,7 @@ class Fetcher:
             error = NetworkError(f"fetching block {block_id} failed: {exc!r}")
         finally:
             if block_id in self._flights and self._nursery is not None:
-                self._failures.note(block_id, origin, enquiry.asked, error)
+                self._failures.note(block_id, origin, flight.asked, error)
             self._flights.lost(block_id, error)
 
     async def _bring(self, batch: dict[BlockId, Flight], origin: Origin) -> None:
@@ -192,7 +201,8 @@ class Fetcher:
         finally:
             for block_id, flight in batch.items():
                 if flight.readers and not flight.done.is_set() and self._nursery is not None:
-                    self._nursery.start_soon(self._fly, block_id, origin)
+                    left = FETCH_SECONDS - _BATCH_SECONDS
+                    self._nursery.start_soon(self._fly, block_id, flight, origin, left)
                 elif not flight.done.is_set():
                     self._flights.lost(block_id, _network_down())
 

@@ -21,13 +21,15 @@ _MAX_FAILURES = 64
 class Flight:
     """A block on its way.
 
-    State: `done`, set when either `block` or `error` says what came of it; `readers` that wait.
+    State: `done`, set when either `block` or `error` says what came of it; `readers` that wait;
+    `asked`, the addresses of the peers asked for this block alone.
     """
 
     done: trio.Event = field(default_factory=trio.Event)
     block: bytes | None = None
     error: LibernetError | None = None
     readers: int = 0
+    asked: list[str] = field(default_factory=list)
 
     def outcome(self) -> bytes:
         """Return the block, or raise why it did not come: a new error for each reader."""

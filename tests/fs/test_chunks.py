@@ -275,7 +275,7 @@ async def test_no_more_is_read_ahead_than_may_be(cache: ChunkCache, source: Sour
     for at in range(200):
         cache.prefetch(source.add(b"%d" % at))
     await trio.testing.wait_all_tasks_blocked()
-    assert source.most == 16
+    assert source.most == 32
     source.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     assert 16 < len(source.asked) < 100

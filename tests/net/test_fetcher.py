@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -37,12 +37,6 @@ ABSENT = BlockId.of(b"nobody has it")
 def clock(autojump_clock: MockClock) -> MockClock:
     autojump_clock.autojump_threshold = 0.002  # the store's threads take no time on this clock
     return autojump_clock
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store", reserve_bytes=0) as opened:
-        yield opened
 
 
 class World:
@@ -141,9 +135,9 @@ async def test_what_was_fetched_is_kept_as_a_cached_block(world: World, clock: M
 
 
 async def test_a_block_that_finds_no_room_is_still_read(
-    tmp_path: Path, nursery: trio.Nursery, clock: MockClock
+    quick_folder: Path, nursery: trio.Nursery, clock: MockClock
 ) -> None:
-    with Store(tmp_path / "tiny", cache_bytes=0, reserve_bytes=0) as store:
+    with Store(quick_folder / "tiny", cache_bytes=0, reserve_bytes=0) as store:
         world = World(store, nursery)
         await nursery.start(world.run)
         peer = world.hinted("peer", BLOCK)
@@ -414,14 +408,14 @@ async def test_what_the_reader_makes_of_a_block_may_fail_without_asking_peers(
 
 @pytest.mark.parametrize("size_bytes", [100, SMALL_BLOCK_BYTES + 1])
 async def test_a_block_of_ones_own_that_rotted_is_healed(
-    tmp_path: Path, nursery: trio.Nursery, size_bytes: int
+    quick_folder: Path, nursery: trio.Nursery, size_bytes: int
 ) -> None:
     block = bytes(size_bytes)
     block_id = BlockId.of(block)
-    with Store(tmp_path / "store", reserve_bytes=0) as store:
+    with Store(quick_folder / "store", reserve_bytes=0) as store:
         store.put(block_id, block)
         store.flush()
-        _rot(tmp_path / "store", block_id, size_bytes)
+        _rot(quick_folder / "store", block_id, size_bytes)
         world = World(store, nursery)
         await nursery.start(world.run)
         world.hinted("peer", block)
@@ -430,7 +424,7 @@ async def test_a_block_of_ones_own_that_rotted_is_healed(
         assert store.totals_by_class()[BlockClass.OWN].blocks == 1
         assert not store.discard(block_id)
         world.run_scope.cancel()
-    with Store(tmp_path / "store") as store:
+    with Store(quick_folder / "store") as store:
         assert store.get(block_id) == block
 
 
@@ -550,6 +544,20 @@ async def test_a_batch_that_stalls_keeps_its_readers_for_some_seconds_only(
     start = trio.current_time()
     assert await world.get(SMALL_IDS[0]) == SMALL[0]
     assert trio.current_time() - start < 12
+
+
+async def test_who_waits_for_a_batch_in_vain_is_told_in_time_and_listed(
+    world: World, clock: MockClock
+) -> None:
+    world.hinted("silent", *SMALL).be_silent()
+    world.fetcher.bring(SMALL_IDS, ORIGIN)
+    await trio.sleep(1)
+    start = trio.current_time()
+    assert isinstance(await world.outcome(SMALL_IDS[0]), PeerTimeout)
+    assert trio.current_time() - start <= FETCH_SECONDS
+    (failure,) = world.fetcher.failures()
+    assert failure["block"] == str(SMALL_IDS[0])
+    assert failure["asked"] == ["silent:4848"]
 
 
 async def test_no_more_is_brought_at_one_time_than_may_be(world: World, clock: MockClock) -> None:

@@ -84,8 +84,8 @@ async def swarm_in(folder: Path) -> AsyncIterator[Swarm]:
 
 
 @pytest.fixture
-async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
-    async with swarm_in(tmp_path) as made:
+async def swarm(quick_folder: Path) -> AsyncIterator[Swarm]:
+    async with swarm_in(quick_folder) as made:
         yield made
 
 
@@ -153,7 +153,7 @@ async def test_what_nobody_has_is_said_in_the_status(swarm: Swarm) -> None:
 
 
 async def test_what_could_not_be_announced_is_said_and_announced_later(
-    swarm: Swarm, tmp_path: Path
+    swarm: Swarm,
 ) -> None:
     port = first_free_port(HOST, 0)
     early = await swarm.node("early", PeerAddress(HOST, port))
@@ -192,10 +192,10 @@ async def test_a_port_that_is_taken_for_either_protocol_is_left_out(
         assert node.address.port > port
 
 
-async def test_nowhere_to_listen_is_an_error_at_the_start(tmp_path: Path) -> None:
-    with Store(tmp_path / "store") as store:
+async def test_nowhere_to_listen_is_an_error_at_the_start(quick_folder: Path) -> None:
+    with Store(quick_folder / "store") as store:
         settings = NetworkSettings(host="192.0.2.1", port=4848)
-        network = Network(store, settings, tmp_path)
+        network = Network(store, settings, quick_folder)
         with pytest.raises(ExceptionGroup) as caught:
             await network.run()
         assert caught.group_contains((LibernetError, OSError))

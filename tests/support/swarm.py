@@ -11,7 +11,7 @@ from tests.support.node import Node, running, until
 
 PORT = 4848
 
-NOBODY_HAS_IT = r"(lookup|opendir|readdir|read) failed: (nobody has|the document|.* readers wait)"
+NOBODY_HAS_IT = r"(lookup|opendir|readdir|read) failed: (nobody|the document|.* readers wait)"
 """What the log says when something is read that is not to be had right now."""
 
 
