@@ -40,6 +40,12 @@ from libernet.fs.tree import os_error
 _LISTINGS = 32
 """Parsed documents kept: at most 32 of 1 MiB each."""
 
+_LARGE_READ_BYTES = 128 * 1024
+"""What cp, cat and dd begin with, and nobody who only looks into a file."""
+
+_FIRST_AHEAD_BYTES = 6 * 1024 * 1024
+"""What they get at once, on as many connections to one peer as there are: waiting for the first
+chunk before took 0.4 s at a round trip of 50 ms, since each new connection starts slowly."""
 
 LOOK_SECONDS = 5.0
 """How long a look into a folder waits for its document. The fetch goes on: the next look may find
@@ -277,9 +283,10 @@ class BundleFile(FileNode):
         if offset >= end:
             return b""
         pieces = []
-        overlapping = self._overlapping(await self._load_parts(), offset, end)
-        self._prefetch(overlapping[1:])  # all of them in one round trip
-        for part, begin in overlapping:
+        parts = await self._load_parts()
+        ahead_bytes = _FIRST_AHEAD_BYTES if offset == 0 and size >= _LARGE_READ_BYTES else 0
+        self._prefetch(self._overlapping(parts, offset, end + ahead_bytes)[1:])
+        for part, begin in self._overlapping(parts, offset, end):
             skip, stop = max(offset - begin, 0), min(end - begin, part.size)
             pieces.append(await self._bytes(part, skip, stop))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
