@@ -11,13 +11,6 @@ from libernet.blocks.errors import FormatError
 _HEX_DIGITS = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def parse_hex32(text: str, what: str) -> bytes:
-    """Return the 32 bytes written as 64 lower-case hex digits, or raise FormatError for *what*."""
-    if not _HEX_DIGITS.match(text):
-        raise FormatError(f"{what} must be 64 lower-case hex digits, not {text[:80]!r}")
-    return bytes.fromhex(text)
-
-
 class BlockId(bytes):
     """The SHA-256 of a block's stored bytes: 32 bytes that compare and hash as such."""
 
@@ -31,7 +24,9 @@ class BlockId(bytes):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the id written as 64 lower-case hex digits, or raise FormatError."""
-        return cls(parse_hex32(text, "a block id"))
+        if not _HEX_DIGITS.match(text):
+            raise FormatError(f"a block id must be 64 lower-case hex digits, not {text[:80]!r}")
+        return cls(bytes.fromhex(text))
 
     def __str__(self) -> str:
         return self.hex()

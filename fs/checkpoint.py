@@ -75,11 +75,6 @@ class Checkpointer:
         """Whether anything is not durable yet."""
         return self._frozen is not None or self._overlay.is_dirty or self._files.is_dirty
 
-    @property
-    def generation(self) -> int:
-        """The newest durable generation."""
-        return self._committed
-
     async def durable(self) -> None:
         """Return when everything that was done before is durable; OSError when that failed."""
         if not self.is_dirty:

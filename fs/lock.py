@@ -214,11 +214,10 @@ def _locked_path(pid: str, number: str) -> Path | None:
     """
     try:
         path = Path(os.readlink(f"/proc/{pid}/fd/{number}"))
-        if path.name == LOCK_NAME and b"FLOCK" in _bytes_of(f"/proc/{pid}/fdinfo/{number}"):
-            return path
+        is_lock = path.name == LOCK_NAME and b"FLOCK" in _bytes_of(f"/proc/{pid}/fdinfo/{number}")
     except OSError:  # closed in the meantime
-        pass
-    return None
+        return None
+    return path if is_lock else None
 
 
 def _bytes_of(path: str) -> bytes:

@@ -198,17 +198,11 @@ class Tree:
         self._overlay.put(changed)
         return changed
 
-    def set_size(self, ino: int, size: int, mode: int | None = None) -> Inode:
+    def set_size(self, ino: int, size: int) -> Inode:
         """Let a file have *size* bytes as of now, its content having been changed."""
         inode = self._overlay.inode(ino)
         now = self.clock()
-        changed = msgspec.structs.replace(
-            inode,
-            size=size,
-            mode=inode.mode if mode is None else mode,
-            mtime_ns=now,
-            ctime_ns=now,
-        )
+        changed = msgspec.structs.replace(inode, size=size, mtime_ns=now, ctime_ns=now)
         self._overlay.put(changed, touch=inode.nlink > 0)
         return changed
 
