@@ -1,0 +1,93 @@
+"""What scripts/fuzz throws bytes at: each parser of what comes from outside, by name.
+
+A target takes any bytes and returns. What escapes it is a fault of the parser: anything but the
+errors that its docstring names, and a value that does not keep what the parser promises.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from libernet.blocks.documents import Page, parse_contents_list, parse_document, parse_page
+from libernet.blocks.errors import BlockCorrupt, FormatError
+from libernet.blocks.ids import BlockId
+from libernet.blocks.limits import MAX_CHUNK_BYTES
+from libernet.blocks.names import key_of, name_of
+from libernet.blocks.reference import Reference, Suite
+from libernet.blocks.sealing import unseal
+from libernet.net.dht.wire import decode
+from libernet.net.exchange.wire import batch_records, parse_batch_request
+
+_KEY = bytes(32)
+
+
+def reference(given: bytes) -> None:
+    """Parse a reference; what is printed of it is the same reference."""
+    with suppress(FormatError):
+        parsed = Reference.parse(given.decode("utf-8", "surrogateescape"))
+        assert Reference.parse(str(parsed)) == parsed
+
+
+def name_key(given: bytes) -> None:
+    """Parse the key of a name, of which there is only one."""
+    with suppress(FormatError, UnicodeDecodeError):
+        key = given.decode()
+        assert key_of(name_of(key)) == key
+
+
+def document(given: bytes) -> None:
+    """Parse the document of a folder, and ask its files for their parts."""
+    with suppress(FormatError):
+        for entry in parse_document(given).files.values():
+            with suppress(FormatError):
+                assert sum(part.size for part in entry.part_lists() or entry.parts()) >= 0
+
+
+def page(given: bytes) -> None:
+    """Parse a page of a wide folder."""
+    with suppress(FormatError):
+        parse_page(given, Page(b"a", b"zz", 1, ""))
+
+
+def contents_list(given: bytes) -> None:
+    """Parse a list of parts; they add up to its size."""
+    with suppress(FormatError):
+        assert sum(part.size for part in parse_contents_list(given, size=1000)) == 1000
+
+
+def sealed_payload(given: bytes) -> None:
+    """Unseal a block whose writer, who knew the key, put any payload into it."""
+    block = AESGCM(_KEY).encrypt(bytes(12), given, None)
+    with suppress(BlockCorrupt):
+        chunk = unseal(Reference(BlockId.of(block), Suite.AES256GCM, _KEY), block)
+        assert len(chunk) <= MAX_CHUNK_BYTES
+
+
+def datagram(given: bytes) -> None:
+    """Decode a datagram of the DHT."""
+    with suppress(FormatError):
+        decode(given)
+
+
+def block_batch(given: bytes) -> None:
+    """Read a batch of blocks as its receiver and as its sender does."""
+    with suppress(FormatError):
+        list(batch_records(memoryview(given)))
+    with suppress(FormatError):
+        parse_batch_request(given)
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        reference,
+        name_key,
+        document,
+        page,
+        contents_list,
+        sealed_payload,
+        datagram,
+        block_batch,
+    )
+}
