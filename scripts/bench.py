@@ -1,7 +1,8 @@
 """Measure Libernet beside a plain folder and gocryptfs, in one run, interleaved.
 
 A large random file and a tree of files are copied in with `cp -a` until they are durable, and
-read back cold; each time into a new file system. Then a second node reads both from a first, over
+read back cold; each time into a new file system. Programs commit to a database, read here and
+there, and remove the tree. Then a second node reads both from a first, over
 loopback beside curl, and with a round trip of 50 ms. Medians, ratios and whether the marks are met
 go to stdout, all samples and facts about the machine to a JSON file.
 """
@@ -17,12 +18,13 @@ from pathlib import Path
 from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
+from benchmarks.programs import Programs
 from benchmarks.remote import Remote
 from benchmarks.report import REMOTE_ROWS, judged, judgement, medians_of, table
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start", "remote")
+WORKLOADS = ("file", "tree", "start", "programs", "remote")
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -116,13 +118,21 @@ def _measure(
         number,
         [workload for workload in ("file", "tree") if workload in workloads],
     )
+    if "file" in workloads:
+        rounds.tmpfs(number)
     if "start" in workloads:
         rounds.start(2 if options.quick else 5)
+    programs = Programs(corpus, work, systems)
+    if "programs" in workloads:
+        programs.run(number)
     if remote is not None:
         remote.near(number)
         remote.far(number)
-        return corpus, rounds.samples | remote.samples
-    return corpus, rounds.samples
+    return corpus, _joined(rounds.samples, programs.samples, remote.samples if remote else {})
+
+
+def _joined(*parts: Samples) -> Samples:
+    return {figure: by_system for part in parts for figure, by_system in part.items()}
 
 
 def _say_if_busy(machine: Mapping[str, object]) -> None:

@@ -8,6 +8,9 @@ from benchmarks.rounds import Samples
 
 MEBIBYTE = 1024 * 1024
 
+UNITS = {"s": 1.0, "MB/s": 1e6, "MiB": MEBIBYTE}
+"""What is divided by to tell a figure in that unit."""
+
 Medians = Mapping[str, Mapping[str, float]]
 
 
@@ -25,6 +28,7 @@ ROWS = (
     Row("file.copied", "  of that: cp -a"),
     Row("file.rest", "  of that: until durable"),
     Row("file.read", "file: read, cold"),
+    Row("file.again", "file: read again"),
     Row("file.memory_writing", "file: memory, writing", "MiB"),
     Row("file.memory_reading", "file: memory, reading", "MiB"),
     Row("file.kept", "file: disk / bytes copied", "x"),
@@ -33,9 +37,19 @@ ROWS = (
     Row("tree.rest", "  of that: until durable"),
     Row("tree.read", "tree: read, cold"),
     Row("tree.listed", "tree: find -ls, cold"),
+    Row("tree.removed", "tree: rm -r"),
     Row("tree.memory_writing", "tree: memory, writing", "MiB"),
     Row("tree.memory_reading", "tree: memory, reading", "MiB"),
     Row("tree.kept", "tree: disk / bytes copied", "x"),
+    Row("tree.memory_removing", "tree: memory, removing", "MiB"),
+    Row("commits.wal", "1,000 commits, WAL"),
+    Row("commits.wal_bytes", "  bytes written", "MiB"),
+    Row("commits.delete", "1,000 commits, rollback"),
+    Row("commits.delete_bytes", "  bytes written", "MiB"),
+    Row("commits.memory", "commits: memory", "MiB"),
+    Row("reads.p50", "random 4 KiB, cold: p50", "ms"),
+    Row("reads.p99", "random 4 KiB, cold: p99", "ms"),
+    Row("reads.memory", "random reads: memory", "MiB"),
     Row("start.warm", "start to mounted"),
     Row("start.cold", "start to mounted, cold"),
 )
@@ -70,7 +84,7 @@ class Mark:
         value = figures.get("libernet")
         if self.against:
             return ratio(value, figures.get(self.against))
-        return value / 1e6 if value is not None and self.unit == "MB/s" else value
+        return None if value is None else value / UNITS[self.unit]
 
     def is_met(self, value: float) -> bool:
         """Say whether *value* is on the right side of the limit."""
@@ -78,9 +92,31 @@ class Mark:
 
 
 MARKS = (
-    Mark("file.written", "file written", 2.0, "gocryptfs"),
-    Mark("file.read", "file read", 2.0, "gocryptfs"),
-    Mark("tree.written", "tree written", 2.0, "gocryptfs"),
+    Mark("file.written", "file written", 1.0, "gocryptfs"),
+    Mark("file.read", "file read", 1.5, "gocryptfs"),
+    Mark("file.again", "file read again", 1.2, "tmpfs"),
+    Mark("tree.written", "tree written", 1.2, "gocryptfs"),
+    Mark("tree.listed", "tree listed", 1.0, "gocryptfs"),
+    Mark("tree.read", "tree read", 1.2, "gocryptfs"),
+    Mark("tree.removed", "tree removed", 1.0, "gocryptfs"),
+    Mark("commits.wal", "commits in WAL mode", 5.0, "plain"),
+    Mark("commits.wal_bytes", "bytes of commits in WAL mode", 4.0, "plain"),
+    Mark("commits.delete", "commits in rollback mode", 5.0, "plain"),
+    Mark("commits.delete_bytes", "bytes of commits in rollback mode", 4.0, "plain"),
+    Mark("reads.p50", "random read, p50", 0.001),
+    Mark("reads.p99", "random read, p99", 0.005),
+    *(
+        Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
+        for figure in (
+            "file.memory_writing",
+            "file.memory_reading",
+            "tree.memory_writing",
+            "tree.memory_reading",
+            "tree.memory_removing",
+            "commits.memory",
+            "reads.memory",
+        )
+    ),
     Mark("start.warm", "start to mounted", 0.7),
     Mark("near.file", "file from a peer over loopback", 0.3, "curl", at_least=True),
     Mark("far.first", "first byte at 50 ms", 0.6),
@@ -148,7 +184,7 @@ def judged(medians: Medians) -> list[dict[str, object]]:
 def judgement(marks: Sequence[Mapping[str, object]]) -> str:
     """Return one line of text for each of the *marks*."""
     return "\n".join(
-        f"{'met' if mark['met'] else 'MISSED':<8}{mark['mark']}: {mark['value']:.2f} "
+        f"{'met' if mark['met'] else 'MISSED':<8}{mark['mark']}: {mark['value']:.3g} "
         + (f"times {mark['against']}, " if mark["against"] else f"{mark['unit']}, ")
         + f"{'at least' if mark['at_least'] else 'at most'} {mark['limit']:g}"
         for mark in marks
@@ -162,4 +198,6 @@ def _cell(value: float | None, unit: str) -> str:
         return f"{value / MEBIBYTE:.0f} MiB"
     if unit == "MB/s":
         return f"{value / 1e6:.0f} MB/s"
+    if unit == "ms":
+        return f"{value * 1e3:.2f} ms"
     return f"{value:.2f} {unit}".strip()

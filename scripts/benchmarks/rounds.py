@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,6 +13,9 @@ from benchmarks.corpus import MEBIBYTE, READ_ALL, Corpus
 from benchmarks.daemons import PeakMemory
 from benchmarks.machine import drop_caches, settle
 from benchmarks.systems import PlainFolder, System
+
+SHARED_MEMORY = "/dev/shm"
+"""A tmpfs that every Linux has."""
 
 Samples = dict[str, dict[str, list[float]]]
 """What was measured, in the order of the rounds: by figure, such as "file.read", and system.
@@ -42,6 +46,14 @@ class Rounds:
                     with Home(self._work / "home") as home:
                         step = _Copy(kind(home), self._corpus, workload, self._recorder(kind))
                         step.run(check=number == 0)
+
+    def tmpfs(self, reads: int) -> None:
+        """Read the file from memory *reads* times: what reading it again is compared with."""
+        with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+            copy = Path(folder, self._corpus.file.name)
+            shutil.copyfile(self._corpus.file, copy)
+            for _ in range(reads):
+                self.samples["file.again"]["tmpfs"].append(run(*_reading(copy)))
 
     def start(self, starts: int) -> None:
         """Mount file systems that hold the tree *starts* times warm, interleaved, and once cold."""
@@ -94,7 +106,7 @@ class _Copy:
         if check:
             self._compare()
         if self._workload == "file":
-            self._read("read", "dd", f"if={self._copy}", "of=/dev/null", f"bs={MEBIBYTE}")
+            self._read("read", *_reading(self._copy), again="again")
         else:
             self._read("listed", "find", self._copy, "-ls")
             self._read("read", "bash", "-c", READ_ALL, "bash", self._copy)
@@ -121,21 +133,29 @@ class _Copy:
         run("diff", "-rq", "--no-dereference", self._source, self._copy)
         self._system.unmount()
 
-    def _read(self, figure: str, *command: str | Path) -> None:
+    def _read(self, figure: str, *command: str | Path, again: str = "") -> None:
         """Time *command* with nothing of the copy in memory, neither the kernel's nor a process's.
 
-        The cache is dropped after mounting: what the start has read is cold again, too.
+        The cache is dropped after mounting: what the start has read is cold again, too. The figure
+        *again* is the same command's time directly afterwards.
         """
         self._system.mount()
         drop_caches(self._system.state)
         with PeakMemory(self._system.processes()) as memory:
             self._figure(figure, run(*command))
+            if again:
+                self._figure(again, run(*command))
         self._system.unmount()
         if figure == "read" and memory.peak_bytes:
             self._figure("memory_reading", memory.peak_bytes)
 
     def _figure(self, name: str, value: float) -> None:
         self._record(f"{self._workload}.{name}", value)
+
+
+def _reading(file: Path) -> tuple[str, ...]:
+    """Return the command that reads a file from its start to its end."""
+    return ("dd", f"if={file}", "of=/dev/null", f"bs={MEBIBYTE}")
 
 
 class Home:
