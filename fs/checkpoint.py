@@ -163,7 +163,8 @@ class Checkpointer:
         self._store.flush()
         self._journal.apply(batch)
         try:
-            self._log.reclaim(self._journal.needed_segments())
+            if self._log.is_reclaimable:
+                self._log.reclaim(self._journal.needed_segments())
         except (LibernetError, OSError, sqlite3.Error) as exc:
             # The commit is done; what stays of the log costs space and nothing else.
             _log.warning("old segments of the data log stay for now: %s", exc)

@@ -1,9 +1,10 @@
 """The data log: bytes that are durable before they are sealed.
 
 Append-only segment files. A record is a header (magic, inode, offset in the file, length), one
-CRC-32 for each 64 KiB of bytes, then the bytes; the journal holds its place. Bytes are never
+CRC-32 for each 64 KiB of bytes, then the bytes; the journal holds its place. Records are never
 overwritten in place, so a place stays true until its segment is removed, and a segment is removed
-only when neither a committed extent nor a lease needs it.
+only when neither a committed extent nor a lease needs it. Behind the last record there may be
+zeros.
 """
 
 import contextlib
@@ -22,6 +23,11 @@ from libernet.blocks.errors import BlockCorrupt, StoreVersion
 from libernet.fs.content import LogPlace
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
+_PAGE_BYTES = 4096
+_AHEAD_BYTES = 16 * _PAGE_BYTES
+"""Zeros written ahead of small records: to sync bytes within a file takes 95 us, to sync those that
+make it longer 150."""
+
 _SUM_BYTES = 64 * 1024  # one checksum for each, so that a small read checks little
 _HEADER = struct.Struct("<4sIQQQ")
 _MAGIC = b"lnl1"
@@ -32,7 +38,9 @@ class DataLog:
 
     State
       _current      number of the segment that grows; none above it exists
-      _end          its length
+      _end          where its next record goes
+      _filled       up to where it has bytes: zeros behind _end
+      _older        the segments before it that are still there
       _descriptors  open segments, by number, guarded by _lock
       _leases       how many readers need segments that the journal may no longer name,
                     guarded by _lock
@@ -45,12 +53,15 @@ class DataLog:
         self._descriptors: dict[int, int] = {}
         self._current = 0
         self._end = 0
+        self._filled = 0
+        self._older: set[int] = set()
         self._unsynced = False
         self._leases = 0
 
     def __enter__(self) -> Self:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._start_segment(max(self._segments(), default=0) + 1)
+        self._older = set(self._segments())
+        self._start_segment(max(self._older, default=0) + 1)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -63,6 +74,7 @@ class DataLog:
         """Write one record and return its place; durable only after sync()."""
         if self._end >= _SEGMENT_BYTES:
             self.sync()
+            self._older.add(self._current)
             self._start_segment(self._current + 1)
         view = memoryview(content).cast("B")
         sums = [zlib.crc32(view[at : at + _SUM_BYTES]) for at in range(0, len(view), _SUM_BYTES)]
@@ -117,22 +129,28 @@ class DataLog:
             with self._lock:
                 self._leases -= 1
 
+    @property
+    def is_reclaimable(self) -> bool:
+        """Whether there is a segment that reclaim() might remove."""
+        return bool(self._older)
+
     def reclaim(self, needed: set[int]) -> None:
         """Remove the segments that are neither *needed* nor growing, unless someone has a lease."""
-        old = [number for number in self._segments() if number not in needed | {self._current}]
         with self._lock:
             if self._leases:
                 return
-            for segment in old:
+            for segment in self._older - needed:
                 descriptor = self._descriptors.pop(segment, None)
                 if descriptor is not None:
                     os.close(descriptor)
                 self._path(segment).unlink()
+                self._older.discard(segment)
 
     def _write_all(self, record: list[Buffer]) -> None:
         """Write *record* at the end; on failure the end stays where it was."""
         descriptor = self._descriptor(self._current)
         position = self._end
+        self._fill_ahead(descriptor, sum(memoryview(part).nbytes for part in record))
         for part in record:
             view = memoryview(part).cast("B")
             while view:
@@ -140,6 +158,16 @@ class DataLog:
                 position += written
                 view = view[written:]
         self._end = position
+
+    def _fill_ahead(self, descriptor: int, length: int) -> None:
+        """Let the next record, of *length* bytes, lie within the file, if it is a small one."""
+        if self._end + length > self._filled:
+            self._filled = max(self._filled, self._end)
+            if length <= _AHEAD_BYTES:
+                # Page by page: the kernel syncs a whole folio, which is as large as the write that
+                # made it.
+                for _ in range(_AHEAD_BYTES // _PAGE_BYTES):
+                    self._filled += os.pwrite(descriptor, bytes(_PAGE_BYTES), self._filled)
 
     def _start_segment(self, segment: int) -> None:
         path = self._path(segment)
@@ -152,7 +180,7 @@ class DataLog:
             raise
         with self._lock:
             self._descriptors[segment] = descriptor
-        self._current, self._end = segment, 0
+        self._current, self._end, self._filled = segment, 0, 0
 
     def _descriptor(self, segment: int) -> int:
         with self._lock:

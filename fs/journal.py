@@ -17,6 +17,14 @@ from libernet.fs import journal_schema
 from libernet.fs.content import Extent, LogPlace, Piece
 from libernet.fs.inode import FIRST_INO, Inode
 
+_PRAGMAS = (
+    "page_size = 2048",  # a commit of one small change writes four: 40 % more bytes with 4 KiB each
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    f"journal_size_limit = {16 * 1024 * 1024}",
+)
+
+
 _INODE_COLUMNS = (
     "ino, mode, uid, gid, size, nlink, rdev, atime_ns, mtime_ns, ctime_ns, parent, target"
 )
@@ -190,9 +198,8 @@ class Journal:
             self.path, isolation_level=None, check_same_thread=False, timeout=30
         )
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+            for pragma in _PRAGMAS:
+                self._connection.execute(f"PRAGMA {pragma}")
             journal_schema.prepare(self._connection)
             self._remove_unlinked()
         except BaseException:

@@ -97,6 +97,10 @@ class Namespace:
             return self.enter(parent, name, self._backups.inode(ROOT_INO))
         return self.enter(parent, name, await self._folder(parent).lookup(name))
 
+    def stays_absent(self, parent: int) -> bool:
+        """Return whether a name that leads to nothing does so until this object changes it."""
+        return self._is_backup(parent)
+
     def stat(self, ino: int) -> Entry:
         """Return how something looks now."""
         if self._is_backup(ino):

@@ -103,7 +103,14 @@ class FuseOperations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return _attributes(await self._namespace.lookup(parent_inode, name))
+        try:
+            return _attributes(await self._namespace.lookup(parent_inode, name))
+        except FileNotFoundError:
+            if not self._namespace.stays_absent(parent_inode):
+                raise
+        absent = pyfuse3.EntryAttributes()  # no inode: the kernel remembers that there is nothing
+        absent.entry_timeout = _LASTING_SECONDS
+        return absent
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, times in inode_list:

@@ -437,3 +437,32 @@ def test_all_that_was_left_here_is_there_after_a_remount(shared_node: Node, back
         latest = shared_node.snapshots / name / "latest"
         expected = picture(shared_node.backups / name, links=False, top=False)
         assert_same(expected, picture(latest, links=False, top=False))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda backup, name: name.write_text("made"),
+        lambda backup, name: name.mkdir(),
+        lambda backup, name: name.symlink_to("nowhere"),
+        lambda backup, name: os.mkfifo(name),
+        lambda backup, name: (backup / "old").rename(name),
+        lambda backup, name: name.hardlink_to(backup / "old"),
+    ],
+    ids=["written", "folder", "symbolic link", "fifo", "renamed", "hard link"],
+)
+def test_a_name_that_was_looked_for_in_vain_is_there_once_it_is_made(
+    backup: Path, make: Callable[[Path, Path], object]
+) -> None:
+    (backup / "old").touch()
+    name = backup / "name"
+    for _ in range(3):
+        assert not os.path.lexists(name)
+        make(backup, name)
+        assert os.path.lexists(name)
+        assert "name" in os.listdir(backup)
+        if name.is_dir():
+            name.rmdir()
+        else:
+            name.unlink()
+        (backup / "old").touch()
