@@ -6,6 +6,12 @@ MAX_CHUNK_BYTES = 1024 * 1024 - 32
 MAX_BLOCK_BYTES = 1024 * 1024 + 16
 """Largest stored block accepted: the rewrite of the original stores 1 MiB + one cipher block."""
 
+MAX_PUBLIC_CHUNK_BYTES = 1024 * 1024 - 16
+"""Where the original cuts files: encrypted and padded that is exactly 1 MiB."""
+
+MAX_BLOB_BYTES = 2 * 1024 * 1024
+"""Largest blob of LBRYnet."""
+
 MAX_NAME_BYTES = 255
 """Longest name of a file or folder, Linux's NAME_MAX."""
 

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -13,7 +13,9 @@ from libernet.blocks.limits import MAX_NAME_BYTES, MAX_PATH_PARTS
 KEY_BYTES = 32
 
 _ID_BYTES = 32
-_SHAPE = "a reference reads /sha256/ID/SUITE/KEY[/PATH]"
+_LIKE = "/sha256/like/"
+_SCHEME = "libernet:"
+_SHAPE = "a reference reads /sha256/ID[/SUITE/KEY[/PATH]]"
 _HEX_DIGITS = 64
 _NOT_HEX = re.compile(r"[^0-9a-f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -24,56 +26,114 @@ _MAX_TEXT_CHARACTERS = MAX_PATH_PARTS * (3 * MAX_NAME_BYTES + 1) + 256
 
 
 class Suite(enum.StrEnum):
-    """The ways of sealing that this version can open, as they are written in references."""
+    """The ways of sealing that this version can open, as they are written in references.
+
+    AES256GCM is ours, the others are the original's. PLAIN blocks, which are not sealed, have no
+    key, and their references end with the id.
+    """
 
     AES256GCM = "aes256gcm"
+    AES256 = "aes256"
+    PASSPHRASE = "passphrase"
+    PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Name a block and how to open it; *path* leads from the folder it lists to something in it.
 
-    Whoever has a reference can read what it names: the key stays out of `repr` and of error texts,
-    so that logs do not give it away.
+    *key* has 32 bytes, and none for PLAIN, which has no path either. *index* (written as a slash at
+    the end) asks for the file that a folder is shown by. Whoever has a reference can read what it
+    names: the key stays out of `repr` and of error texts, so that logs do not give it away.
     """
 
     id: BlockId
     suite: Suite
     key: bytes = field(repr=False)
     path: tuple[bytes, ...] = ()
+    index: bool = False
 
     def __post_init__(self) -> None:
         if len(self.id) != _ID_BYTES:
             raise FormatError(f"a block id has {_ID_BYTES} bytes, not {len(self.id)}")
-        if len(self.key) != KEY_BYTES:
-            raise FormatError(f"a key has {KEY_BYTES} bytes, not {len(self.key)}")
+        key_bytes = 0 if self.suite is Suite.PLAIN else KEY_BYTES
+        if len(self.key) != key_bytes:
+            raise FormatError(f"a key has {key_bytes} bytes, not {len(self.key)}")
         if self.path:
+            if self.suite is Suite.PLAIN:
+                raise FormatError("a reference without a key has no path")
             _check_path(self.path)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the reference written as `/sha256/ID/SUITE/KEY[/PATH]`, or raise FormatError.
+        """Return the reference written as `/sha256/ID[/SUITE/KEY[/PATH]][/]`, or raise FormatError.
 
         ID and KEY are 64 lower-case hex digits. Each part of PATH is percent-encoded (RFC 3986),
-        also where it need not be. One trailing slash is accepted.
+        also where it need not be; apart from that, what is printed is what was parsed.
         """
         if len(text) > _MAX_TEXT_CHARACTERS:
             raise FormatError(f"the reference is too long: {len(text)} characters")
         fields = text.split("/")
-        if not fields[-1]:
+        index = len(fields) > 3 and not fields[-1]
+        if index:
             fields.pop()
         if fields[:2] != ["", "sha256"]:
             raise FormatError(f"{text[:40]!r} is no reference: {_SHAPE}")
-        return cls(
-            BlockId(_parse_hex(_field(fields, 2, "block id"), "block id")),
-            _parse_suite(_field(fields, 3, "suite")),
-            _parse_hex(_field(fields, 4, "key"), "key"),
-            _parse_path(fields[5:]),
-        )
+        block_id = BlockId(_parse_hex(_field(fields, 2, "block id"), "block id"))
+        if len(fields) == 3:
+            return cls(block_id, Suite.PLAIN, b"", index=index)
+        suite = _parse_suite(_field(fields, 3, "suite"))
+        key = _parse_hex(_field(fields, 4, "key"), "key")
+        return cls(block_id, suite, key, _parse_path(fields[5:]), index)
+
+    @property
+    def block(self) -> Self:
+        """The reference of the block alone, without what leads on from it."""
+        return replace(self, path=(), index=False) if self.path or self.index else self
 
     def __str__(self) -> str:
+        seal = "" if self.suite is Suite.PLAIN else f"/{self.suite.value}/{self.key.hex()}"
         path = "".join("/" + quote_from_bytes(part, safe="") for part in self.path)
-        return f"/sha256/{self.id.hex()}/{self.suite.value}/{self.key.hex()}{path}"
+        return f"/sha256/{self.id.hex()}{seal}{path}{'/' if self.index else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class LikeSearch:
+    """Ask for blocks whose ids have leading bits in common with *id*: `/sha256/like/ID`."""
+
+    id: BlockId
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the search written as `/sha256/like/ID`, or raise FormatError."""
+        if not text.startswith(_LIKE):
+            raise FormatError(f"{text[:40]!r} is no search: one reads {_LIKE}ID")
+        return cls(BlockId.parse(text[len(_LIKE) :]))
+
+    def __str__(self) -> str:
+        return f"{_LIKE}{self.id}"
+
+
+def parse_address(text: str) -> Reference | LikeSearch:
+    """Return what `/sha256/...` names, or raise FormatError."""
+    return LikeSearch.parse(text) if text.startswith(_LIKE) else Reference.parse(text)
+
+
+def link_of(reference: Reference) -> str:
+    """Return the link that opens *reference* from a desktop: `libernet:/sha256/...`."""
+    return f"{_SCHEME}{reference}"
+
+
+def parse_link(text: str) -> Reference:
+    """Return the reference that a person typed or clicked, with or without `libernet:` before it.
+
+    Slashes behind the colon are accepted as browsers write them (`libernet:///sha256/...`). Raises
+    FormatError.
+    """
+    if text[: len(_SCHEME)].lower() == _SCHEME:
+        rest = text[len(_SCHEME) :]
+        text = rest[2:] if rest.startswith("///") else rest
+    return Reference.parse(text)
 
 
 def _field(fields: list[str], index: int, what: str) -> str:
@@ -98,9 +158,12 @@ def _parse_hex(text: str, what: str) -> bytes:
 
 def _parse_suite(text: str) -> Suite:
     try:
-        return Suite(text)
+        suite = Suite(text)
+        if suite is Suite.PLAIN:
+            raise ValueError
+        return suite
     except ValueError:
-        known = ", ".join(Suite)
+        known = ", ".join(suite for suite in Suite if suite is not Suite.PLAIN)
         raise FormatError(
             f"the suite {text[:40]!r} is unknown: this version opens {known}"
         ) from None

@@ -51,6 +51,7 @@ from libernet.blocks.store_cache import BlockCache, CacheLimits
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
 from libernet.blocks.store_queue import PutQueue
+from libernet.blocks.verification import is_block
 
 SMALL_BLOCK_BYTES = 32 * 1024
 """Largest block kept in the index: below that a file of its own costs more than its bytes, and a
@@ -372,4 +373,4 @@ def _checked_size(block_id: BlockId, block: Buffer) -> int:
 
 
 def _is_block(block: bytes | None, block_id: BlockId) -> TypeGuard[bytes]:
-    return block is not None and BlockId.of(block) == block_id
+    return block is not None and is_block(block_id, block)

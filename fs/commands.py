@@ -12,7 +12,7 @@ import click
 
 import libernet
 from libernet.blocks.errors import FormatError, LibernetError
-from libernet.blocks.reference import Reference
+from libernet.blocks.reference import Reference, link_of, parse_link
 from libernet.fs.control_client import ask, nobody
 from libernet.fs.lock import holder
 from libernet.fs.places import STATE_VARIABLE, Places
@@ -78,9 +78,10 @@ def snapshot(places: Places, name: str, *, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("path")
+@click.option("--link", is_flag=True, help="Print it as a link that a desktop opens: libernet:...")
 @_with_json
 @click.pass_obj
-def share(places: Places, path: str, *, as_json: bool) -> None:
+def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
     """Print a reference that opens the backup, folder or file at PATH for whoever has it.
 
     PATH is in the mount, or begins with backups/. A snapshot or an opened bundle can be shared as a
@@ -90,7 +91,8 @@ def share(places: Places, path: str, *, as_json: bool) -> None:
         raise click.UsageError("the path is empty")
     inside = _inside_mount(places, path)
     answer = ask(places.runtime, "share", {"path": inside}, timeout=SNAPSHOT_SECONDS)
-    click.echo(json.dumps(answer) if as_json else answer["reference"])
+    answer["link"] = link_of(Reference.parse(answer["reference"]))
+    click.echo(json.dumps(answer) if as_json else answer["link" if link else "reference"])
 
 
 @cli.command("open")
@@ -99,14 +101,14 @@ def share(places: Places, path: str, *, as_json: bool) -> None:
 @_with_json
 @click.pass_obj
 def open_(places: Places, reference: str, name: str | None, *, as_json: bool) -> None:
-    """Open the bundle of REFERENCE as the folder bundles/NAME; print where it is."""
+    """Open what REFERENCE, or a libernet: link, leads to as bundles/NAME; print where it is."""
     try:
-        parsed = Reference.parse(reference)
+        parsed = parse_link(reference)
     except FormatError as error:
         raise click.UsageError(str(error)) from None
     if parsed.path:
         raise click.UsageError("open the reference without the path behind its key, then go there")
-    answer = ask(places.runtime, "open", {"reference": reference, "name": name})
+    answer = ask(places.runtime, "open", {"reference": str(parsed), "name": name})
     click.echo(json.dumps(answer) if as_json else answer["path"])
 
 

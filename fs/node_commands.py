@@ -9,7 +9,7 @@ import trio
 
 from libernet import __version__
 from libernet.blocks.errors import FormatError, LibernetError
-from libernet.blocks.reference import Reference
+from libernet.blocks.reference import Reference, parse_link
 from libernet.blocks.store import Store
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.node import LocalNode
@@ -104,7 +104,7 @@ class NodeCommands:
         return await self._node.publisher.share(backup, folder, name, path)
 
     async def _open(self, arguments: Answer) -> Answer:
-        reference = Reference.parse(_text(arguments, "reference"))
+        reference = parse_link(_text(arguments, "reference")).block
         if reference.path:
             raise FormatError("open the reference without the path behind its key, then go there")
         wanted = arguments.get("name")

@@ -247,7 +247,7 @@ def test_both_locks_agree_on_the_packages_they_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["setup", "run", "test", "check", "install", "lock", "../.ci/run"]
+    "script", ["setup", "run", "test", "check", "install", "lock", "fuzz", "bench", "../.ci/run"]
 )
 def test_each_script_can_be_started_and_stops_at_its_first_error(script: str) -> None:
     path = ROOT / "scripts" / script
@@ -258,8 +258,12 @@ def test_each_script_can_be_started_and_stops_at_its_first_error(script: str) ->
 
 
 def test_install_links_the_mount_helpers_and_may_be_repeated(tmp_path: Path) -> None:
+    applications = tmp_path / "applications"
     for _ in range(2):
-        run(ROOT / "scripts/install", SBIN=tmp_path, check=True)
+        run(ROOT / "scripts/install", SBIN=tmp_path, APPLICATIONS=applications, check=True)
+    entry = (applications / "libernet.desktop").read_text()
+    assert f'Exec="{ROOT}/.venv/bin/libernet" open %u\n' in entry
+    assert "MimeType=x-scheme-handler/libernet;\n" in entry
     for helper in ("mount.libernet", "umount.fuse.libernet"):
         assert (tmp_path / helper).readlink() == ROOT / ".venv/bin" / helper
         assert os.access(tmp_path / helper, os.X_OK)
@@ -267,7 +271,7 @@ def test_install_links_the_mount_helpers_and_may_be_repeated(tmp_path: Path) -> 
 
 def test_install_does_not_replace_a_program_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "umount.fuse.libernet").write_text("theirs")
-    outcome = run(ROOT / "scripts/install", SBIN=tmp_path)
+    outcome = run(ROOT / "scripts/install", SBIN=tmp_path, APPLICATIONS=tmp_path)
     assert outcome.returncode == 1
     assert "is there and not a link" in outcome.stderr
     assert not (tmp_path / "mount.libernet").exists()

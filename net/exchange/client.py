@@ -15,6 +15,7 @@ from libernet.blocks.errors import (
 )
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.verification import is_block
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import Answer, Question
 from libernet.net.exchange.pool import ClientLimits, ConnectionPool
@@ -165,7 +166,7 @@ class ExchangeClient:
         return RemoteProtocolError(f"peer {self.peer} answers with status {answer.status}")
 
     def _check(self, block_id: BlockId, body: memoryview) -> bytes:
-        if BlockId.of(body) != block_id:
+        if not is_block(block_id, body):
             raise BlockCorrupt(
                 f"peer {self.peer} sent {len(body)} bytes that are not block {block_id}"
             )

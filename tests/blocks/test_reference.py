@@ -1,5 +1,7 @@
 """References: the text people copy, and everything that can be wrong with it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 from libernet.blocks.errors import FormatError
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_NAME_BYTES, MAX_PATH_PARTS
-from libernet.blocks.reference import Reference, Suite
+from libernet.blocks.reference import (
+    LikeSearch,
+    Reference,
+    Suite,
+    link_of,
+    parse_address,
+    parse_link,
+)
 
 ID = "ab" * 32
 KEY = "0123456789abcdef" * 4
@@ -16,13 +25,15 @@ ROOT = f"/sha256/{ID}/aes256gcm/{KEY}"
 names = st.binary(min_size=1, max_size=40).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
 )
+ids = st.binary(min_size=32, max_size=32).map(BlockId)
 references = st.builds(
     Reference,
-    id=st.binary(min_size=32, max_size=32).map(BlockId),
-    suite=st.sampled_from(Suite),
+    id=ids,
+    suite=st.sampled_from([suite for suite in Suite if suite is not Suite.PLAIN]),
     key=st.binary(min_size=32, max_size=32),
     path=st.lists(names, max_size=5).map(tuple),
-)
+    index=st.booleans(),
+) | st.builds(Reference, ids, st.just(Suite.PLAIN), st.just(b""), index=st.booleans())
 # Texts that get past the first check: references with pieces taken out, doubled and replaced.
 mangled = st.builds(
     lambda text, start, length, new: text[:start] + new + text[start + length :],
@@ -42,11 +53,12 @@ def test_what_is_written_is_read_back_as_the_same_value(reference: Reference) ->
 @given(st.text() | mangled)
 @settings(deadline=None, max_examples=500)
 def test_any_text_is_a_reference_or_a_format_error(text: str) -> None:
-    try:
-        reference = Reference.parse(text)
-    except FormatError:
-        return
-    assert Reference.parse(str(reference)) == reference
+    for parse in (Reference.parse, LikeSearch.parse, parse_address, parse_link):
+        try:
+            address = parse(text)
+        except FormatError:
+            continue
+        assert parse(str(address)) == address
 
 
 def test_the_text_has_the_form_that_people_were_given() -> None:
@@ -65,8 +77,62 @@ def test_the_parts_of_a_text_become_the_fields() -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/a", "/a/b"])
-def test_one_trailing_slash_is_accepted(path: str) -> None:
-    assert Reference.parse(f"{ROOT}{path}/") == Reference.parse(f"{ROOT}{path}")
+def test_a_trailing_slash_asks_for_the_index(path: str) -> None:
+    with_index = Reference.parse(f"{ROOT}{path}/")
+    assert with_index.index
+    assert str(with_index) == f"{ROOT}{path}/"
+    assert with_index == replace(Reference.parse(f"{ROOT}{path}"), index=True)
+    assert with_index.block == Reference.parse(ROOT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"/sha256/{ID}",
+        f"/sha256/{ID}/aes256/{KEY}",
+        f"/sha256/{ID}/passphrase/{KEY}",
+        f"/sha256/{ID}/aes256/{KEY}/a/b",
+        f"/sha256/{ID}/aes256/{KEY}/",
+        f"/sha256/like/{ID}",
+    ],
+)
+def test_all_that_the_originals_write_is_read_and_printed_back(text: str) -> None:
+    assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"/sha256/like/{ID}/",
+        f"/sha256/like/{ID[1:]}",
+        "/sha256/like/",
+        f"/sha256/{ID}/plain/{KEY}",
+        f"/sha256/{ID}/plain",
+        f"/sha256/{ID}/eas256/{KEY}",
+        f"/sha256/{ID}/password/{KEY}",
+        f"/sha256/{ID}//{KEY}",
+    ],
+)
+def test_what_no_original_writes_is_refused(text: str) -> None:
+    with pytest.raises(FormatError):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("link", [f"libernet:{ROOT}/a", f"LIBERNET://{ROOT}/a", f"{ROOT}/a"])
+def test_a_link_carries_a_reference(link: str) -> None:
+    assert parse_link(link) == Reference.parse(f"{ROOT}/a")
+
+
+def test_a_link_of_another_kind_is_refused() -> None:
+    for text in (f"http:{ROOT}", f"libernet:libernet:{ROOT}", "libernet:", f"libernet:x{ROOT}"):
+        with pytest.raises(FormatError):
+            parse_link(text)
+
+
+@given(references)
+@settings(deadline=None)
+def test_every_reference_has_a_link(reference: Reference) -> None:
+    assert parse_link(link_of(reference)) == reference
 
 
 @pytest.mark.parametrize("text", ["a%2d%c3%bc+(1)", "%61-%C3%BC%2B%281%29"])
@@ -79,13 +145,13 @@ def test_percent_encoding_need_not_be_canonical(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is no reference: a reference reads /sha256/ID/SUITE/KEY[/PATH]"),
+        ("", "'' is no reference: a reference reads /sha256/ID[/SUITE/KEY[/PATH]]"),
         ("/", "'/' is no reference"),
         ("sha256/" + ID, "is no reference"),
         ("/sha384/" + ID, "is no reference"),
         ("/sha256", "its block id is missing"),
         ("/sha256/abc", "the block id is truncated: 3 of 64 hex digits"),
-        (f"/sha256/{ID}", "the reference is truncated, its suite is missing"),
+        (f"/sha256/{ID}/aes256", "the reference is truncated, its key is missing"),
         (f"/sha256/{ID}/aes256gcm/", "the reference is truncated, its key is missing"),
         (ROOT[:-52], "the key is truncated: 12 of 64 hex digits"),
         (ROOT + "0", "the key is too long: 65 of 64 hex digits"),

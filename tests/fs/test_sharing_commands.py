@@ -161,7 +161,6 @@ async def test_open_prints_where_the_bundle_is(
         ["open", REFERENCE[:-1]],
         ["open", REFERENCE + "0"],
         ["open", f"/sha256/{ID}/aes256gcm"],
-        ["open", f"/sha256/{ID}"],
         ["open", REFERENCE.replace(KEY, "G" * 64)],
         ["open", REFERENCE.replace("gcm", "xyz")],
         ["open", f"{REFERENCE}/below"],
