@@ -91,7 +91,8 @@ def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
         raise click.UsageError("the path is empty")
     inside = _inside_mount(places, path)
     answer = ask(places.runtime, "share", {"path": inside}, timeout=SNAPSHOT_SECONDS)
-    answer["link"] = link_of(Reference.parse(answer["reference"]))
+    if link:
+        answer["link"] = link_of(Reference.parse(answer["reference"]))
     click.echo(json.dumps(answer) if as_json else answer["link" if link else "reference"])
 
 

@@ -104,14 +104,14 @@ class NodeCommands:
         return await self._node.publisher.share(backup, folder, name, path)
 
     async def _open(self, arguments: Answer) -> Answer:
-        reference = parse_link(_text(arguments, "reference")).block
+        reference = parse_link(_text(arguments, "reference"))
         if reference.path:
             raise FormatError("open the reference without the path behind its key, then go there")
         wanted = arguments.get("name")
         if wanted is not None and not isinstance(wanted, str):
             raise FormatError("the name of a bundle is a text")
         name = os.fsencode(wanted) if wanted is not None else None
-        name = await self._node.shelf.open(reference, name)
+        name = await self._node.shelf.open(reference.block, name)
         if reference.id in self._store:
             self._node.outside.announce(reference.id)
         path = os.path.join(self._settings.mountpoint, "bundles", os.fsdecode(name))

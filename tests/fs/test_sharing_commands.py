@@ -255,3 +255,13 @@ def test_status_tells_what_others_do_not_know_of_and_what_cannot_be_had() -> Non
         "missing     block 222222222222... of the bundle itself since 0 s;"
         " asked: nobody: no peer could be asked",
     ]
+
+
+async def test_what_is_shared_can_be_printed_as_a_link_that_opens_again(
+    mounted: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await mounted.run("share", "--link", "backups/b") == 0
+    link = capsys.readouterr().out.strip()
+    assert link == f"libernet:{REFERENCE}"
+    assert await mounted.run("open", link) == 0
+    assert mounted.asked[-1]["reference"] == REFERENCE
