@@ -9,13 +9,16 @@ from contextlib import suppress
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from libernet.blocks.blobs import BlobReference, unseal_blob
+from libernet.blocks.descriptors import parse_descriptor
 from libernet.blocks.documents import Page, parse_contents_list, parse_document, parse_page
 from libernet.blocks.errors import BlockCorrupt, FormatError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_CHUNK_BYTES
-from libernet.blocks.names import key_of, name_of
+from libernet.blocks.names import check_name, key_of, name_of
 from libernet.blocks.reference import Reference, Suite
 from libernet.blocks.sealing import unseal
+from libernet.blocks.streams import StreamAddress
 from libernet.net.dht.wire import decode
 from libernet.net.exchange.wire import batch_records, parse_batch_request
 
@@ -64,6 +67,26 @@ def sealed_payload(given: bytes) -> None:
         assert len(chunk) <= MAX_CHUNK_BYTES
 
 
+def descriptor(given: bytes) -> None:
+    """Parse the descriptor of a stream; its file gets a name that a file can have."""
+    with suppress(FormatError):
+        check_name(parse_descriptor(given).file_name)
+
+
+def stream_address(given: bytes) -> None:
+    """Parse the address of a stream; what is printed of it is the same address."""
+    with suppress(FormatError):
+        parsed = StreamAddress.parse(given.decode("utf-8", "surrogateescape"))
+        assert StreamAddress.parse(str(parsed)) == parsed
+
+
+def blob(given: bytes) -> None:
+    """Unseal a blob of a stream."""
+    with suppress(BlockCorrupt):
+        piece = unseal_blob(BlobReference(BlobId.of(given), bytes(16), bytes(16)), given)
+        assert len(given) - 16 <= len(piece) < len(given)
+
+
 def datagram(given: bytes) -> None:
     """Decode a datagram of the DHT."""
     with suppress(FormatError):
@@ -87,6 +110,9 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         page,
         contents_list,
         sealed_payload,
+        descriptor,
+        stream_address,
+        blob,
         datagram,
         block_batch,
     )
