@@ -213,4 +213,4 @@ def block_reference(url: str) -> Reference:
     reference = Reference.parse(url)
     if reference.path:
         raise FormatError("a reference inside a document has a path")
-    return reference
+    return reference.block

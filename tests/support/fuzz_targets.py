@@ -13,6 +13,7 @@ from libernet.blocks.blobs import BlobReference, unseal_blob
 from libernet.blocks.descriptors import parse_descriptor
 from libernet.blocks.documents import Page, parse_contents_list, parse_document, parse_page
 from libernet.blocks.errors import BlockCorrupt, FormatError
+from libernet.blocks.flat_bundles import FlatBundle, parse_bundle
 from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.blocks.names import check_name, key_of, name_of
@@ -51,6 +52,25 @@ def page(given: bytes) -> None:
     """Parse a page of a wide folder."""
     with suppress(FormatError):
         parse_page(given, Page(b"a", b"zz", 1, ""))
+
+
+def flat_bundle(given: bytes) -> None:
+    """Parse a bundle of the original's, and ask its files for their parts."""
+    with suppress(FormatError):
+        bundle = parse_bundle(given, (0, 0))
+        if not isinstance(bundle, FlatBundle):
+            return
+        waiting, entries = [bundle.document], 0
+        while waiting:
+            listing = waiting.pop()
+            entries += len(listing.files) + len(listing.folders)
+            for folder in listing.folders.values():
+                assert folder.document is not None
+                waiting.append(folder.document)
+            for entry in listing.files.values():
+                with suppress(FormatError):
+                    assert entry.target() or sum(part.size for part in entry.parts()) == entry.size
+        assert entries == bundle.entries
 
 
 def contents_list(given: bytes) -> None:
@@ -108,6 +128,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         name_key,
         document,
         page,
+        flat_bundle,
         contents_list,
         sealed_payload,
         descriptor,
