@@ -143,10 +143,23 @@ def _subfolders(listing: Listing) -> Iterator[FolderEntry]:
 
 
 def _walk(listing: Listing) -> Iterator[FileEntry | FolderEntry]:
-    """Yield all entries as cp and find come by: each folder's contents right behind it."""
+    """Yield all entries as cp and find come by: each folder's contents right behind it.
+
+    Not recursive: paths of the original's bundles may have 2,000 folders.
+    """
+    under_way = [_by_name(listing)]
+    while under_way:
+        entry = next(under_way[-1], None)
+        if entry is None:
+            under_way.pop()
+            continue
+        yield entry
+        if isinstance(entry, FolderEntry) and entry.document is not None:
+            under_way.append(_by_name(entry.document))
+
+
+def _by_name(listing: Listing) -> Iterator[FileEntry | FolderEntry]:
     for name in sorted((*listing.files, *listing.folders)):
         entry = listing.find(name)
         assert entry is not None
         yield entry
-        if isinstance(entry, FolderEntry) and entry.document is not None:
-            yield from _walk(entry.document)

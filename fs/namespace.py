@@ -113,14 +113,16 @@ class Namespace:
     ) -> Sequence[tuple[bytes, Inode | Node]]:
         """Return up to *limit* of a folder's entries behind the name *after*, by name.
 
-        Those that a view takes get their numbers from enter().
+        Those that a view takes get their numbers from enter(). An Incomplete has an error that the
+        view shows at the end of the folder.
         """
         if self._is_backup(ino):
             return self._backups.children(ino, after, limit)
-        found: list[tuple[bytes, Inode | Node]] = list(
-            await self._folder(ino).children(after, limit)
-        )
-        if ino == MOUNT_INO and after < BACKUPS_NAME:
+        shown = await self._folder(ino).children(after, limit)
+        if ino != MOUNT_INO:
+            return shown
+        found: list[tuple[bytes, Inode | Node]] = list(shown)
+        if after < BACKUPS_NAME:
             found.append((BACKUPS_NAME, self._backups.inode(ROOT_INO)))
             found.sort(key=lambda entry: entry[0])
         return found

@@ -133,7 +133,7 @@ class LocalNode:
 
     def _root(self, look: Appearance) -> FolderNode:
         """Return the folder that is mounted; `backups/` is added by the namespace."""
-        bundles = Bundles(self._chunks, self._store.__contains__)
+        bundles = Bundles(self._chunks, self._store.__contains__, owner=(look.uid, look.gid))
         entries: dict[bytes, Node] = {
             b"bundles": ShelfFolder(look, self.shelf, bundles),
             b"snapshots": SnapshotsFolder(look, self.snapshots, bundles),

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import msgspec
 
+from libernet.blocks.errors import LibernetError
+
 
 class Appearance(msgspec.Struct, frozen=True, gc=False):
     """How something looks: the attributes that stat shows, times in nanoseconds since 1970."""
@@ -68,6 +70,14 @@ class FileNode(Node):
         """Start to fetch a range that a reader will come to next."""
 
 
+class Incomplete(list[tuple[bytes, Node]]):
+    """Entries of a folder that has more, which cannot be listed now: *error* says why."""
+
+    def __init__(self, entries: Sequence[tuple[bytes, Node]], error: LibernetError) -> None:
+        super().__init__(entries)
+        self.error = error
+
+
 class FolderNode(Node):
     """A folder that can be looked into."""
 
@@ -78,7 +88,10 @@ class FolderNode(Node):
         raise NotImplementedError
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
-        """Return up to *limit* entries behind the name *after*, by name; none at the end."""
+        """Return up to *limit* entries behind the name *after*, by name; none at the end.
+
+        Where some cannot be listed, the others come as Incomplete, and its error at the end.
+        """
         raise NotImplementedError
 
 

@@ -17,6 +17,7 @@ from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_NAME_BYTES
 from libernet.fs.errnos import errno_for
 from libernet.fs.namespace import Entry, Namespace, OpenFile
+from libernet.fs.nodes import Incomplete
 from libernet.fs.tree import Changes, NewInode
 
 _log = logging.getLogger(__name__)
@@ -57,16 +58,29 @@ class _Listing:
     """An open folder.
 
     State: _names, the last names listed by their positions (1 is the first), so that the kernel
-    can go on from any of them.
+    can go on from any of them; lacking, why some entries cannot be listed.
     """
 
     def __init__(self, ino: int) -> None:
         self.ino = ino
+        self.lacking: LibernetError | None = None
         self._names: OrderedDict[int, bytes] = OrderedDict()
 
     def name_at(self, position: int) -> bytes | None:
         """Return the name that was listed at a position, empty for the start, None if forgotten."""
         return self._names.get(position) if position else b""
+
+    def note(self, found: Sequence[object], *, is_start: bool) -> None:
+        """Note what else the folder has; at its end raise why that cannot be listed.
+
+        It may have come meanwhile, with names before those that were listed: the end would lie.
+        """
+        if isinstance(found, Incomplete):
+            self.lacking = found.error
+        elif is_start:
+            self.lacking = None
+        elif not found and self.lacking is not None:
+            raise self.lacking
 
     def listed(self, position: int, name: bytes) -> None:
         """Remember which name was listed at a position."""
@@ -258,6 +272,7 @@ class FuseOperations(pyfuse3.Operations):
         if after is None:
             after = await self._name_at(listing.ino, start_id)
         found = await self._namespace.children(listing.ino, after, _LIST_ENTRIES)
+        listing.note(found, is_start=not after)
         for name, what in found:
             position += 1
             entry = self._namespace.enter(listing.ino, name, what)
