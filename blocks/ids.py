@@ -73,3 +73,8 @@ StoredId = BlockId | BlobId
 def stored_id(digest: bytes) -> StoredId:
     """Return the id that *digest* is, told by its length."""
     return BlockId(digest) if len(digest) == BlockId._hex_digits // 2 else BlobId(digest)
+
+
+def parse_stored_id(text: str) -> StoredId:
+    """Return the id written in lower-case hex digits, of either kind, or raise FormatError."""
+    return (BlobId if len(text) == BlobId._hex_digits else BlockId).parse(text)

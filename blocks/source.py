@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 
 T = TypeVar("T")
 
@@ -24,9 +24,9 @@ class BlockSource(Protocol):
     """Anything that can be asked for a block: the local store, or the network behind it."""
 
     async def get(
-        self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
+        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
     ) -> T:
-        """Return what *use* makes of the block, which was checked against its id before.
+        """Return what *use* makes of the block or blob, which was checked against its id before.
 
         *use* is called where the block is, perhaps in another thread: a hop there costs more than
         most uses do. Raises BlockNotFound when nobody has the block right now, BlockCorrupt when

@@ -45,13 +45,12 @@ from libernet.blocks.errors import (
     BlockTooLarge,
     StoreError,
 )
-from libernet.blocks.ids import BlockId
-from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.ids import StoredId
 from libernet.blocks.store_cache import BlockCache, CacheLimits
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
 from libernet.blocks.store_queue import PutQueue
-from libernet.blocks.verification import is_block
+from libernet.blocks.verification import is_block, max_bytes
 
 SMALL_BLOCK_BYTES = 32 * 1024
 """Largest block kept in the index: below that a file of its own costs more than its bytes, and a
@@ -139,7 +138,7 @@ class Store:
         """How much memory the small blocks take that wait for the next flush."""
         return self._queue.small_bytes
 
-    def put(self, block_id: BlockId, block: Buffer) -> None:
+    def put(self, block_id: StoredId, block: Buffer) -> None:
         """Keep a block of one's own, durably after the next `flush`.
 
         *block_id* must be the id of *block*: the caller has just computed it. A large block is
@@ -156,7 +155,7 @@ class Store:
         else:
             self._put_large(block_id, block, size_bytes)
 
-    def _put_small(self, block_id: BlockId, block: bytes) -> None:
+    def _put_small(self, block_id: StoredId, block: bytes) -> None:
         known = self._index.find(block_id)
         # comparing costs less than 10 us, and heals what has gone bad since
         if known is not None and known.content == block and not known.is_cached:
@@ -164,7 +163,7 @@ class Store:
         with self._queue.lock:
             self._queue.add(Entry(block_id, BlockClass.OWN, len(block), False, block))
 
-    def _put_large(self, block_id: BlockId, block: Buffer, size_bytes: int) -> None:
+    def _put_large(self, block_id: StoredId, block: Buffer, size_bytes: int) -> None:
         try:
             known_bytes = self._index.own_size(block_id)
             if known_bytes == size_bytes and self._files.holds(block_id, size_bytes):
@@ -177,7 +176,7 @@ class Store:
         except OSError as exc:
             raise store_error(exc, self._folder) from exc
 
-    def put_cached(self, block_id: BlockId, block: Buffer) -> bool:
+    def put_cached(self, block_id: StoredId, block: Buffer) -> bool:
         """Keep a block that a peer sent while there is room for it; return whether it is kept.
 
         *block_id* must be the id of *block*: the caller has just checked it. A crash may lose it,
@@ -193,7 +192,7 @@ class Store:
             _log.debug("block %s cannot be cached: %s", block_id, exc)
             return False
 
-    def _put_cached(self, block_id: BlockId, block: Buffer, size_bytes: int) -> bool:
+    def _put_cached(self, block_id: StoredId, block: Buffer, size_bytes: int) -> bool:
         known = self._entry(block_id)
         if known is not None and known.is_cached and _is_block(self._load(known), block_id):
             self._cache.note_asked(known)
@@ -216,7 +215,7 @@ class Store:
             self.flush()
         return True
 
-    def _enqueue_cached(self, block_id: BlockId, block: Buffer, size_bytes: int) -> None:
+    def _enqueue_cached(self, block_id: StoredId, block: Buffer, size_bytes: int) -> None:
         in_file = size_bytes > SMALL_BLOCK_BYTES
         content = None if in_file else bytes(block)
         entry = Entry(block_id, BlockClass.CACHED, size_bytes, in_file, content, self._cache.now())
@@ -236,11 +235,11 @@ class Store:
         self._cache.write_asked()
         self._cache.trim()
 
-    def lease(self, block_ids: Collection[BlockId]) -> AbstractContextManager[None]:
+    def lease(self, block_ids: Collection[StoredId]) -> AbstractContextManager[None]:
         """Keep those of these blocks that are here, or come, until the end of the context."""
         return self._cache.lease(block_ids)
 
-    def discard(self, block_id: BlockId) -> bool:
+    def discard(self, block_id: StoredId) -> bool:
         """Give up a cached block, durably; return False if it is not here, leased or one's own."""
         self._queue.flush()
         return self._cache.discard(block_id)
@@ -254,7 +253,7 @@ class Store:
         self._cache.settle()
         self._queue.flush()
 
-    def get(self, block_id: BlockId) -> bytes:
+    def get(self, block_id: StoredId) -> bytes:
         """Return a block, checked against its id.
 
         Raises BlockNotFound if it is not here, and BlockCorrupt if it was damaged: it is then set
@@ -271,7 +270,7 @@ class Store:
             self._cache.note_asked(entry)
         return block
 
-    def _entry(self, block_id: BlockId) -> Entry | None:
+    def _entry(self, block_id: StoredId) -> Entry | None:
         queued = self._queue.get(block_id)
         if queued is not None:
             return queued
@@ -288,7 +287,7 @@ class Store:
         except OSError as exc:
             raise store_error(exc, self._files.path(entry.id)) from exc
 
-    def _look_again(self, block_id: BlockId) -> bytes:
+    def _look_again(self, block_id: StoredId) -> bytes:
         """Set a block aside that is damaged, or return it if it no longer is.
 
         Both locks are held: another thread may have set it aside since the first look, and a third
@@ -332,17 +331,17 @@ class Store:
         except StoreError as exc:
             _log.warning("the torn block %s could not be forgotten: %s", entry.id, exc)
 
-    def __contains__(self, block_id: BlockId) -> bool:
+    def __contains__(self, block_id: StoredId) -> bool:
         return self.size(block_id) is not None
 
-    def size(self, block_id: BlockId) -> int | None:
+    def size(self, block_id: StoredId) -> int | None:
         """Return how many bytes a block has, or None if it is not here; an index look-up."""
         queued = self._queue.get(block_id)
         if queued is not None:
             return queued.size_bytes
         return None if self._cache.is_leaving(block_id) else self._index.size(block_id)
 
-    def is_small(self, block_id: BlockId) -> bool:
+    def is_small(self, block_id: StoredId) -> bool:
         """Say whether a block is here and quicker to read than a hop to another thread takes."""
         size_bytes = self.size(block_id)
         return size_bytes is not None and size_bytes <= SMALL_BLOCK_BYTES
@@ -363,14 +362,14 @@ class Store:
         return self._index.cached
 
 
-def _checked_size(block_id: BlockId, block: Buffer) -> int:
+def _checked_size(block_id: StoredId, block: Buffer) -> int:
     size_bytes = memoryview(block).nbytes
-    if size_bytes > MAX_BLOCK_BYTES:
+    if size_bytes > max_bytes(block_id):
         raise BlockTooLarge(
-            f"block {block_id} has {size_bytes} bytes, the limit is {MAX_BLOCK_BYTES}"
+            f"block {block_id} has {size_bytes} bytes, the limit is {max_bytes(block_id)}"
         )
     return size_bytes
 
 
-def _is_block(block: bytes | None, block_id: BlockId) -> TypeGuard[bytes]:
+def _is_block(block: bytes | None, block_id: StoredId) -> TypeGuard[bytes]:
     return block is not None and is_block(block_id, block)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from libernet.blocks.errors import StoreError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockIndex, Entry
 from libernet.blocks.store_queue import PutQueue
@@ -68,15 +68,15 @@ class BlockCache:
         self._queue = queue
         self._limits = limits
         self._clock = clock
-        self._noted: dict[BlockId, int] = {}
-        self._leases: Counter[BlockId] = Counter()
-        self._leaving: frozenset[BlockId] = frozenset()
+        self._noted: dict[StoredId, int] = {}
+        self._leases: Counter[StoredId] = Counter()
+        self._leaving: frozenset[StoredId] = frozenset()
 
     def now(self) -> int:
         """Return the time as the index counts it."""
         return int(self._clock())
 
-    def is_leaving(self, block_id: BlockId) -> bool:
+    def is_leaving(self, block_id: StoredId) -> bool:
         """Say whether the block's row in the index is about to go."""
         return block_id in self._leaving
 
@@ -96,12 +96,12 @@ class BlockCache:
         except StoreError as exc:
             _log.debug("it is lost when cached blocks were asked for: %s", exc)
 
-    def _take_noted(self, block_ids: Collection[BlockId]) -> dict[BlockId, int]:
+    def _take_noted(self, block_ids: Collection[StoredId]) -> dict[StoredId, int]:
         taken = ((block_id, self._noted.pop(block_id, None)) for block_id in block_ids)
         return {block_id: asked for block_id, asked in taken if asked is not None}
 
     @contextmanager
-    def lease(self, block_ids: Collection[BlockId]) -> Iterator[None]:
+    def lease(self, block_ids: Collection[StoredId]) -> Iterator[None]:
         """Keep those of these blocks that are here, or come, until the end of the context."""
         with self._queue.lock:
             self._leases.update(block_ids)
@@ -195,7 +195,7 @@ class BlockCache:
                 wanted_bytes -= entry.size_bytes
         return victims
 
-    def discard(self, block_id: BlockId) -> bool:
+    def discard(self, block_id: StoredId) -> bool:
         """Give up a committed cached block, unless it is leased or just being put anew."""
         with self._queue.commit_lock:
             entry = self._index.find(block_id)
@@ -209,7 +209,7 @@ class BlockCache:
     def _may_go(self, entry: Entry) -> bool:
         return entry.id not in self._leases and self._queue.get(entry.id) is None
 
-    def _forget(self, victims: list[Entry], asked: dict[BlockId, int]) -> None:
+    def _forget(self, victims: list[Entry], asked: dict[StoredId, int]) -> None:
         """Forget rows, then files: a crash leaves files without rows, for the next start."""
         try:
             self._index.forget_cached([entry.id for entry in victims], asked)

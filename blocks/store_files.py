@@ -23,7 +23,7 @@ from typing_extensions import Buffer
 
 from libernet.blocks.disk import sync_folder
 from libernet.blocks.errors import FormatError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId, parse_stored_id
 
 _FAN_OUT = 256
 """Folders under blocks/. Syncing one costs 0.1 ms, 5 % of the time that 16 blocks
@@ -60,7 +60,7 @@ class BlockFiles:
         for name in os.listdir(self._incoming):
             os.unlink(os.path.join(self._incoming, name))
 
-    def write(self, block_id: BlockId, block: Buffer, *, durable: bool = True) -> str:
+    def write(self, block_id: StoredId, block: Buffer, *, durable: bool = True) -> str:
         """Write *block* to a temporary file and return its path.
 
         If *durable*, its bytes are on the disk by then. Leaves nothing behind when that fails.
@@ -78,7 +78,7 @@ class BlockFiles:
             os.close(descriptor)
         return temporary
 
-    def name(self, temporary: str, block_id: BlockId, *, cached: bool = False) -> None:
+    def name(self, temporary: str, block_id: StoredId, *, cached: bool = False) -> None:
         """Give what `write` wrote its final name, over a file that has it; else remove it.
 
         The name is durable after `sync_names`, unless *cached*.
@@ -89,19 +89,19 @@ class BlockFiles:
             os.unlink(temporary)
             raise
 
-    def sync_names(self, block_ids: Iterable[BlockId]) -> None:
+    def sync_names(self, block_ids: Iterable[StoredId]) -> None:
         """Return when the names of these blocks of one's own are on the disk."""
         for first_byte in {block_id[0] for block_id in block_ids}:
             sync_folder(self._fan_out_folder(first_byte))
 
-    def holds(self, block_id: BlockId, size_bytes: int, *, cached: bool = False) -> bool:
+    def holds(self, block_id: StoredId, size_bytes: int, *, cached: bool = False) -> bool:
         """Say whether the block has a file of that size, without looking at its content."""
         try:
             return os.stat(self.path(block_id, cached=cached)).st_size == size_bytes
         except FileNotFoundError:
             return False
 
-    def read(self, block_id: BlockId, size_bytes: int, *, cached: bool = False) -> bytes:
+    def read(self, block_id: StoredId, size_bytes: int, *, cached: bool = False) -> bytes:
         """Return up to *size_bytes* of the block's file, unchecked; none if the disk cannot.
 
         Raises FileNotFoundError when there is no such file.
@@ -116,7 +116,7 @@ class BlockFiles:
         finally:
             os.close(descriptor)
 
-    def set_aside(self, block_id: BlockId) -> None:
+    def set_aside(self, block_id: StoredId) -> None:
         """Move the block's file to the damaged ones, or remove it if that cannot be."""
         try:
             os.replace(self.path(block_id), f"{self._corrupt}/{block_id}")
@@ -124,18 +124,18 @@ class BlockFiles:
             _log.warning("the damaged block %s could not be kept aside: %s", block_id, exc)
             os.unlink(self.path(block_id))
 
-    def set_aside_bytes(self, block_id: BlockId, content: bytes) -> None:
+    def set_aside_bytes(self, block_id: StoredId, content: bytes) -> None:
         """Keep *content*, which was the block's, among the damaged ones if there is room."""
         try:
             Path(self._corrupt, str(block_id)).write_bytes(content)
         except OSError as exc:
             _log.warning("the damaged block %s could not be kept aside: %s", block_id, exc)
 
-    def was_set_aside(self, block_id: BlockId) -> bool:
+    def was_set_aside(self, block_id: StoredId) -> bool:
         """Say whether the block, one's own, was once found damaged."""
         return os.path.exists(f"{self._corrupt}/{block_id}")
 
-    def remove_cached(self, block_id: BlockId) -> None:
+    def remove_cached(self, block_id: StoredId) -> None:
         """Remove the file of a cached block, if it has one."""
         try:
             os.unlink(self.path(block_id, cached=True))
@@ -144,18 +144,18 @@ class BlockFiles:
         except OSError as exc:
             _log.warning("the cached block %s could not be removed: %s", block_id, exc)
 
-    def remove_cached_unless(self, is_known: Callable[[BlockId], bool]) -> None:
+    def remove_cached_unless(self, is_known: Callable[[StoredId], bool]) -> None:
         """Remove the files of cached blocks that nobody knows (0.1 s per 20,000 files)."""
         for name in os.listdir(self._cached):
             try:
-                block_id = BlockId.parse(name)
+                block_id = parse_stored_id(name)
             except FormatError:
                 _log.warning("%s is none of the store's files", Path(self._cached, name))
                 continue
             if not is_known(block_id):
                 self.remove_cached(block_id)
 
-    def path(self, block_id: BlockId, *, cached: bool = False) -> str:
+    def path(self, block_id: StoredId, *, cached: bool = False) -> str:
         """Return where the file of that block is or would be."""
         folder = self._cached if cached else self._fan_out_folder(block_id[0])
         return f"{folder}/{block_id}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreError, StoreVersion
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId, stored_id
 
 STORE_VERSION = 1
 """Version of the schema below; a store with a higher one is refused."""
@@ -21,7 +21,7 @@ STORE_VERSION = 1
 #
 # meta.key, meta.value   "version": STORE_VERSION of the program that made or last migrated this.
 #
-# block.id       SHA-256 of the stored bytes.
+# block.id       BlockId or BlobId, told by their lengths.
 # block.class    why it is kept, a BlockClass. A block of class OWN is durable: its content row or
 #                its file, with the file's name, was on the disk before this row was. The file of
 #                class CACHED may be torn or missing. Never updated: a row is replaced instead.
@@ -117,7 +117,7 @@ class Entry:
     small block are lost. *asked* is set for cached blocks.
     """
 
-    id: BlockId
+    id: StoredId
     block_class: BlockClass
     size_bytes: int
     in_file: bool
@@ -172,7 +172,7 @@ class BlockIndex:
             self._writer.close()
             self._writer = None
 
-    def find(self, block_id: BlockId) -> Entry | None:
+    def find(self, block_id: StoredId) -> Entry | None:
         """Return all about a block, with its content if it is a small one (8 us at 4 KiB)."""
         row = self._ask(_FIND, bytes(block_id))
         if row is None:
@@ -180,17 +180,17 @@ class BlockIndex:
         block_class, size_bytes, in_file, content, asked = row
         return Entry(block_id, BlockClass(block_class), size_bytes, bool(in_file), content, asked)
 
-    def size(self, block_id: BlockId) -> int | None:
+    def size(self, block_id: StoredId) -> int | None:
         """Return how many bytes a block has, or None if it is not here (4 us)."""
         row = self._ask(_SIZE, bytes(block_id))
         return None if row is None else row[0]
 
-    def own_size(self, block_id: BlockId) -> int | None:
+    def own_size(self, block_id: StoredId) -> int | None:
         """Return how many bytes a block of one's own has, or None if there is no such one."""
         row = self._ask(_OWN_SIZE, bytes(block_id))
         return None if row is None else row[0]
 
-    def is_cached(self, block_id: BlockId) -> bool:
+    def is_cached(self, block_id: StoredId) -> bool:
         """Say whether a block is here as a cached one."""
         return self._ask(_IS_CACHED, bytes(block_id)) is not None
 
@@ -205,7 +205,7 @@ class BlockIndex:
     def least_recently_asked(self, limit: int) -> list[Entry]:
         """Return up to *limit* cached blocks, without contents, the first to go first."""
         return [
-            Entry(BlockId(row[0]), BlockClass(row[1]), row[2], bool(row[3]), *row[4:])
+            Entry(stored_id(row[0]), BlockClass(row[1]), row[2], bool(row[3]), *row[4:])
             for row in self._ask_all(_LEAST_RECENTLY_ASKED, limit)
         ]
 
@@ -231,11 +231,11 @@ class BlockIndex:
         )
         self._next_row += len(contents)
 
-    def remove(self, block_id: BlockId) -> None:
+    def remove(self, block_id: StoredId) -> None:
         """Forget a block, durably."""
         self._commit(("DELETE FROM block WHERE id = ?", [(bytes(block_id),)]))
 
-    def forget_cached(self, gone: Iterable[BlockId], asked: Mapping[BlockId, int]) -> None:
+    def forget_cached(self, gone: Iterable[StoredId], asked: Mapping[StoredId, int]) -> None:
         """Forget the cached blocks among *gone* and note when those in *asked* were asked for."""
         self._commit(
             (

@@ -4,7 +4,7 @@ import threading
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreFull
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockIndex, Entry
 
@@ -32,12 +32,12 @@ class PutQueue:
         self.cached = 0
         self.cached_bytes = 0
         self._committed_puts = 0
-        self._entries: dict[BlockId, Entry] = {}
+        self._entries: dict[StoredId, Entry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, block_id: BlockId) -> Entry | None:
+    def get(self, block_id: StoredId) -> Entry | None:
         """Return what waits under that id; without the lock it may be committed a moment later."""
         return self._entries.get(block_id)
 

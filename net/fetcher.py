@@ -20,7 +20,7 @@ from libernet.blocks.errors import (
     NetworkError,
     PeerTimeout,
 )
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId, StoredId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 from libernet.net.discovery import Discovery
@@ -94,7 +94,7 @@ class Fetcher:
             self._flights.lose_all(_network_down())
 
     async def get(
-        self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
+        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
     ) -> T:
         """Return what *use* makes of the block; errors as libernet.blocks.source says."""
         was_here = False
@@ -111,6 +111,8 @@ class Fetcher:
                 if was_here:
                     raise  # the block is right, but not for this use: peers have no other
                 _log.info("%s: asking peers for it", exc)
+        if isinstance(block_id, BlobId):
+            raise BlockNotFound(f"blob {block_id} is not here, and peers have none")
         block = await self._from_network(block_id, origin)
         if len(block) <= self._store.small_bytes:
             return use(block)

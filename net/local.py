@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import trio
 
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 
@@ -25,7 +25,7 @@ class LocalSource:
         self._threads = trio.CapacityLimiter(_THREADS)
 
     async def get(
-        self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
+        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
     ) -> T:
         """Return what *use* makes of the block; BlockNotFound when the store has none."""
 

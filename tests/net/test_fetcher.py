@@ -17,7 +17,7 @@ from libernet.blocks.errors import (
     NetworkError,
     PeerTimeout,
 )
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.blocks.store_index import BlockClass
@@ -103,6 +103,18 @@ async def world(store: Store, nursery: trio.Nursery) -> AsyncIterator[World]:
     await nursery.start(made.run)
     yield made
     made.run_scope.cancel()
+
+
+async def test_blobs_come_from_the_store_and_no_peer_is_asked_for_them(
+    world: World, clock: MockClock
+) -> None:
+    peer = world.hinted("peer", BLOCK)
+    blob = bytes(100_000)
+    world.store.put(BlobId.of(blob), blob)
+    assert await world.fetcher.get(BlobId.of(blob), bytes) == blob
+    with trio.fail_after(0.1), pytest.raises(BlockNotFound):
+        await world.fetcher.get(BlobId.of(BLOCK), bytes)
+    assert peer.asked == []
 
 
 async def test_what_is_here_asks_nobody(world: World, clock: MockClock) -> None:

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from libernet.blocks.errors import BlockNotFound
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.source import BlockSource, Origin
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.net.fetcher import Fetcher
@@ -72,6 +72,12 @@ async def test_a_block_that_nobody_has_is_not_found_each_time(source: BlockSourc
     for origin in ORIGINS:
         with pytest.raises(BlockNotFound):
             await source.get(ABSENT, bytes, origin)
+
+
+async def test_a_blob_that_is_not_here_is_not_found_at_once(source: BlockSource) -> None:
+    for origin in ORIGINS:
+        with trio.fail_after(1), pytest.raises(BlockNotFound):
+            await source.get(BlobId.of(b"small"), bytes, origin)
 
 
 async def test_many_readers_may_come_at_one_time(source: BlockSource) -> None:
