@@ -149,13 +149,13 @@ def _walk(listing: Listing) -> Iterator[FileEntry | FolderEntry]:
     """
     under_way = [_by_name(listing)]
     while under_way:
-        entry = next(under_way[-1], None)
-        if entry is None:
+        for entry in under_way[-1]:
+            yield entry
+            if isinstance(entry, FolderEntry) and entry.document is not None:
+                under_way.append(_by_name(entry.document))
+                break
+        else:
             under_way.pop()
-            continue
-        yield entry
-        if isinstance(entry, FolderEntry) and entry.document is not None:
-            under_way.append(_by_name(entry.document))
 
 
 def _by_name(listing: Listing) -> Iterator[FileEntry | FolderEntry]:
