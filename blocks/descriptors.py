@@ -17,7 +17,7 @@ from typing import Annotated
 
 import msgspec
 
-from libernet.blocks.blobs import IV_BYTES, STREAM_KEY_BYTES, BlobReference
+from libernet.blocks.blobs import CIPHER_BYTES, IV_BYTES, STREAM_KEY_BYTES, BlobReference
 from libernet.blocks.errors import BlockTooLarge, FormatError
 from libernet.blocks.ids import BlobId
 from libernet.blocks.limits import MAX_BLOB_BYTES
@@ -28,7 +28,6 @@ MAX_STREAM_BLOBS = 12_000
 without the blanks in it a few more would fit."""
 
 _STREAM_TYPE = "lbryfile"
-_CIPHER_BYTES = 16
 _NOT_HEX = re.compile(r"[^0-9a-f]")
 
 
@@ -164,7 +163,7 @@ def _blobs(keys: _DescriptorKeys) -> tuple[StreamBlob, ...]:
 def _blob(blob: _BlobKeys) -> StreamBlob:
     if blob.blob_hash is msgspec.UNSET:
         raise FormatError(f"blob {blob.blob_num} of a stream has no hash")
-    if not 0 < blob.length <= MAX_BLOB_BYTES or blob.length % _CIPHER_BYTES:
+    if not 0 < blob.length <= MAX_BLOB_BYTES or blob.length % CIPHER_BYTES:
         raise FormatError(
             f"blob {blob.blob_num} of a stream has {blob.length} bytes, as none with data"
         )

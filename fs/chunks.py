@@ -2,11 +2,12 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
 
+from libernet.blocks.blobs import BlobReference, unseal_blob
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import unseal
@@ -24,7 +25,10 @@ _ECHO_SECONDS = 1.0
 for. When the first time took longer than _LONG_SECONDS, the same error answers the second at once:
 else read(2) would wait for twice the deadline (measured: 54 s instead of 27)."""
 
-_Wanted = tuple[Reference, Origin | None]
+ChunkReference = Reference | BlobReference
+"""What names a chunk of a file and opens it: a block of ours or of the original's, or a blob."""
+
+_Wanted = tuple[ChunkReference, Origin | None]
 
 
 class _Loading:
@@ -51,7 +55,7 @@ class ChunkCache:
     """Get chunks by reference, each one once however many readers wait.
 
     State
-      _chunks   by reference (suite, id and key), the least recently used first
+      _chunks   by reference (id and key, suite or IV), the least recently used first
       _bytes    their lengths together, at most _CACHE_BYTES after each call
       _loading  those on their way
       _ahead    those that wait to be loaded ahead
@@ -63,11 +67,11 @@ class ChunkCache:
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
-        self._chunks: OrderedDict[Reference, bytes] = OrderedDict()
+        self._chunks: OrderedDict[ChunkReference, bytes] = OrderedDict()
         self._bytes = 0
-        self._loading: dict[Reference, _Loading] = {}
-        self._ahead: set[Reference] = set()
-        self._echoes: dict[Reference, _Echo] = {}
+        self._loading: dict[ChunkReference, _Loading] = {}
+        self._ahead: set[ChunkReference] = set()
+        self._echoes: dict[ChunkReference, _Echo] = {}
         self._send, self._receive = trio.open_memory_channel[_Wanted](_AHEAD_CHUNKS)
 
     async def run(self) -> None:
@@ -76,7 +80,7 @@ class ChunkCache:
             for _ in range(_AHEAD_TASKS):
                 nursery.start_soon(self._read_ahead)
 
-    def prefetch(self, reference: Reference, origin: Origin | None = None) -> None:
+    def prefetch(self, reference: ChunkReference, origin: Origin | None = None) -> None:
         """Start to load a chunk; nothing happens when enough is on its way."""
         if self._is_known(reference) or reference in self._ahead:
             return
@@ -92,7 +96,7 @@ class ChunkCache:
         if missing:
             self._source.bring(missing, origin)
 
-    async def get(self, reference: Reference, origin: Origin | None = None) -> bytes:
+    async def get(self, reference: ChunkReference, origin: Origin | None = None) -> bytes:
         """Return the chunk; BlockNotFound, BlockCorrupt or a NetworkError when it cannot be had."""
         while True:
             chunk = self._chunks.get(reference)
@@ -107,14 +111,14 @@ class ChunkCache:
             if loading.error is not None:
                 raise loading.error
 
-    def _is_known(self, reference: Reference) -> bool:
+    def _is_known(self, reference: ChunkReference) -> bool:
         return reference in self._chunks or reference in self._loading
 
-    async def _load(self, reference: Reference, origin: Origin | None) -> bytes:
+    async def _load(self, reference: ChunkReference, origin: Origin | None) -> bytes:
         loading = self._loading[reference] = _Loading()
         began = trio.current_time()
         try:
-            chunk = await self._source.get(reference.id, partial(unseal, reference), origin)
+            chunk = await self._source.get(reference.id, _opener(reference), origin)
             self._keep(reference, chunk)
             return chunk
         except LibernetError as exc:
@@ -126,7 +130,7 @@ class ChunkCache:
             del self._loading[reference]
             loading.done.set()
 
-    def _answer_as_before(self, reference: Reference) -> None:
+    def _answer_as_before(self, reference: ChunkReference) -> None:
         """Raise the error of a moment ago, if there is one."""
         now = trio.current_time()
         self._echoes = {key: echo for key, echo in self._echoes.items() if echo.until > now}
@@ -134,7 +138,7 @@ class ChunkCache:
         if echo is not None:
             raise type(echo.error)(*echo.error.args) from echo.error
 
-    def _keep(self, reference: Reference, chunk: bytes) -> None:
+    def _keep(self, reference: ChunkReference, chunk: bytes) -> None:
         self._chunks[reference] = chunk
         self._bytes += len(chunk)
         while self._bytes > _CACHE_BYTES:
@@ -152,3 +156,10 @@ class ChunkCache:
                 continue  # the reader who really comes to it will be told
             except Exception:  # noqa: BLE001 - the top of a daemon task
                 _log.exception("reading ahead failed")
+
+
+def _opener(reference: ChunkReference) -> Callable[[bytes], bytes]:
+    """Return what makes the chunk of a block or blob that was checked against its id."""
+    if isinstance(reference, BlobReference):
+        return partial(unseal_blob, reference)
+    return partial(unseal, reference)

@@ -29,6 +29,7 @@ from libernet.fs.shelf import Shelf, ShelfFolder
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.space import Space
 from libernet.fs.storage import Storage
+from libernet.fs.stream_view import Streams, StreamsFolder
 from libernet.fs.tree import Changes, Tree
 from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
 
@@ -59,6 +60,7 @@ class LocalNode:
         space = Space(storage.folder)
         self._workers = SealingWorkers(maker, storage.log)
         self._store = storage.store
+        self._source = source
         self._chunks = ChunkCache(source)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)
@@ -134,10 +136,12 @@ class LocalNode:
     def _root(self, look: Appearance) -> FolderNode:
         """Return the folder that is mounted; `backups/` is added by the namespace."""
         bundles = Bundles(self._chunks, self._store.__contains__, owner=(look.uid, look.gid))
+        streams = Streams(self._source, self._chunks, self._store.__contains__)
         entries: dict[bytes, Node] = {
             b"bundles": ShelfFolder(look, self.shelf, bundles),
             b"snapshots": SnapshotsFolder(look, self.snapshots, bundles),
             b"sha256": AddressFolder(look, bundles),
+            b"sha384": StreamsFolder(look, streams),
         }
         return FixedFolder(look, entries)
 

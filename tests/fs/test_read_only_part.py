@@ -75,8 +75,8 @@ async def _errno(call: Awaitable[object]) -> str:
     return errno.errorcode[caught.value.errno or 0]
 
 
-async def test_the_mount_shows_its_four_folders(tmp_path: Path) -> None:
-    names = ["backups", "bundles", "sha256", "snapshots"]
+async def test_the_mount_shows_its_five_folders(tmp_path: Path) -> None:
+    names = ["backups", "bundles", "sha256", "sha384", "snapshots"]
     async with _running(tmp_path) as run:
         assert await run.caller.names("") == names
         assert await run.caller.names("", limit=1) == names
@@ -97,7 +97,7 @@ async def test_address_folders_list_as_empty(tmp_path: Path) -> None:
 
 
 _NOT_THERE = [
-    "sha384",
+    "sha512",
     "sha256/x",
     "sha256/sha256",
     f"sha256/{_ID[:-1]}",
@@ -162,7 +162,15 @@ _CHANGES_INSIDE: dict[str, Change] = {
 
 async def test_nothing_outside_backups_can_be_changed(tmp_path: Path) -> None:
     async with _running(tmp_path) as run:
-        folders = ["", "snapshots", "snapshots/b", run.latest, f"{run.latest}/d", "sha256"]
+        folders = [
+            "",
+            "snapshots",
+            "snapshots/b",
+            run.latest,
+            f"{run.latest}/d",
+            "sha256",
+            "sha384",
+        ]
         met = {
             (folder, name): await _errno(change(run, folder))
             for folder in folders

@@ -17,7 +17,8 @@ _NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def test_when_the_command_is_back_the_mount_answers(node: Node) -> None:
     node.mount()
-    assert sorted(os.listdir(node.mountpoint)) == ["backups", "bundles", "sha256", "snapshots"]
+    names = ["backups", "bundles", "sha256", "sha384", "snapshots"]
+    assert sorted(os.listdir(node.mountpoint)) == names
     assert node.status()["pid"] == node.pid
     mount = mount_at(node.mountpoint)
     assert mount is not None
