@@ -67,6 +67,11 @@ class FlatEntry(FileEntry, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
             check_sum(self.contents, self.size, "a file of a bundle")
         return super().parts()
 
+    def xattr_references(self) -> dict[bytes, Reference]:
+        """Return by name what opens the values of extended attributes, or raise FormatError."""
+        urls = self.xattr_urls or {}
+        return {_bytes(name): block_reference(url) for name, url in urls.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class FlatBundle:
@@ -110,6 +115,9 @@ class _BundleKeys(msgspec.Struct, kw_only=True):
     previous: str | None = None
     prior: Any = None  # main's backup tool has an url there, but any caller may set any key
     timestamp: float | None = None
+
+
+_KEYS = frozenset(_BundleKeys.__struct_fields__)
 
 
 def parse_bundle(plaintext: bytes, owner: Owner) -> Document | FlatBundle:
@@ -180,9 +188,11 @@ class _Reader:
 
     def __init__(self, decoded: Any, owner: Owner, folder: Attributes | None) -> None:
         """Begin with the JSON of a sub-bundle whose folders look like *folder*, or (None) a top."""
+        if isinstance(decoded, dict):  # keys of callers may be anything, also no UTF-8
+            decoded = {key: value for key, value in decoded.items() if key in _KEYS}
         try:
             self._keys = msgspec.convert(decoded, _BundleKeys)
-        except msgspec.ValidationError as exc:
+        except (msgspec.ValidationError, UnicodeEncodeError) as exc:
             raise FormatError(f"malformed bundle: {exc}") from exc
         except RecursionError:
             raise FormatError("a bundle is nested too deep") from None

@@ -10,7 +10,7 @@ from libernet.blocks.documents import (
     parse_document,
     parse_page,
 )
-from libernet.blocks.entries import Part, block_reference
+from libernet.blocks.entries import Part
 from libernet.blocks.errors import FormatError
 from libernet.blocks.flat_bundles import (
     FlatBundle,
@@ -153,8 +153,8 @@ class _Search:
             self._need_parts(entry.parts())
         if isinstance(entry, FlatEntry):
             self._need_parts([keys.part() for keys in entry.rsrc or ()])
-            for url in (entry.xattr_urls or {}).values():
-                self._need_block(block_reference(url))
+            for reference in entry.xattr_references().values():
+                self._need_block(reference)
 
     def _need_parts(self, parts: Sequence[Part]) -> None:
         for part in parts:

@@ -45,8 +45,9 @@ class BundleParser:
 class Growth:
     """A bundle of the original's that is open: its tree grows as its sub-bundles arrive.
 
-    State: tree; _error, why the last attempt to bring all failed; _ahead, the tree's small files in
-    order, None when it has grown since. `_bringing` is held by the one who brings.
+    State: tree; _grown, set when it grows next; _error, why something did not come at the last
+    attempt; _ahead, the tree's small files in order, None when it has grown since. `_bringing` is
+    held by the one who brings.
     """
 
     def __init__(
@@ -65,19 +66,21 @@ class Growth:
         self._is_here = is_here
         self._error: LibernetError | None = None
         self._ahead: SmallFiles | None = None
+        self._grown = trio.Event()
         self._bringing = trio.Lock()
 
-    async def grow(self) -> LibernetError | None:
-        """Bring all sub-bundles, or wait LOOK_SECONDS for them; return why some are lacking.
+    async def grow(self, enough: Callable[[], bool] = lambda: False) -> LibernetError | None:
+        """Bring all sub-bundles, or until *enough* of them; return why some are lacking.
 
-        The fetch of those goes on, so that another look may find them.
+        It takes LOOK_SECONDS at most. The fetch goes on, so that another look may find them.
         """
         if self.tree.pending:
-            errors: list[LibernetError] = []
             with trio.move_on_after(LOOK_SECONDS):
-                async with self._bringing:
-                    await self._bring(errors)
-            self._error = errors[0] if errors else None
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._bring_all, nursery.cancel_scope)
+                    while not enough():
+                        await self._grown.wait()
+                    nursery.cancel_scope.cancel()
         return self.lacking()
 
     def lacking(self) -> LibernetError | None:
@@ -95,11 +98,15 @@ class Growth:
             self._ahead = SmallFiles(self.tree.document)
         return self._ahead.from_here(entry)
 
-    async def _bring(self, errors: list[LibernetError]) -> None:
-        """Bring what is pending, and what becomes known by that; note why something did not come.
+    async def _bring_all(self, finished: trio.CancelScope) -> None:
+        """Bring what is pending, and what becomes known by that; then cancel *finished*."""
+        async with self._bringing:
+            self._error = None
+            await self._bring()
+        finished.cancel()
 
-        What is here comes first: it must not wait behind what is not.
-        """
+    async def _bring(self) -> None:
+        # What is here comes first: it must not wait behind what is not.
         waiting = sorted(self.tree.pending, key=lambda each: self._is_here(each.id))
 
         async def work() -> None:
@@ -109,7 +116,7 @@ class Growth:
                 except FormatError:
                     continue  # the tree knows
                 except LibernetError as exc:
-                    errors.append(exc)
+                    self._error = exc
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(_AT_ONCE, len(waiting))):
@@ -126,8 +133,11 @@ class Growth:
         except FormatError as exc:
             self.tree.refuse(reference, exc)
             raise
+        expected = self.tree.add(reference, bundle)
         self._ahead = None
-        return self.tree.add(reference, bundle)
+        self._grown.set()
+        self._grown = trio.Event()
+        return expected
 
 
 def _again(error: LibernetError | None) -> LibernetError | None:

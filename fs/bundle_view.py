@@ -52,9 +52,15 @@ class _Opened:
     subfolders: Subfolders
     growth: Growth | None = None
 
-    async def grow(self) -> LibernetError | None:
-        """Let all come into the listing that belongs there; return why something is lacking."""
-        return None if self.growth is None else await self.growth.grow()
+    async def find(self, name: bytes) -> FileEntry | FolderEntry | None:
+        """Return the entry *name*, brought if need be; raise what keeps it from being known."""
+        entry = self.listing.find(name)
+        if entry is None and self.growth is not None:
+            lacking = await self.growth.grow(lambda: self.listing.find(name) is not None)
+            entry = self.listing.find(name)
+            if entry is None and lacking is not None:
+                raise lacking
+        return entry
 
     @property
     def entries(self) -> int:
@@ -189,12 +195,9 @@ class BundleFolder(FolderNode):
             if page is None:
                 raise os_error(errno.ENOENT)
             opened = await self._bundles.page(page, self._origin)
-        entry = opened.listing.find(name)
+        entry = await opened.find(name)
         if entry is None:
-            lacking = await opened.grow()
-            entry = opened.listing.find(name)
-            if entry is None:
-                raise lacking or os_error(errno.ENOENT)
+            raise os_error(errno.ENOENT)
         return self._node(name, entry, opened)
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:

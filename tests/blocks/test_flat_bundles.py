@@ -153,11 +153,12 @@ def test_the_rest_of_a_bundle_is_kept_and_keys_of_callers_are_not() -> None:
         previous=url(7),
         note={"files": [{}], "version": 7},
     )
+    assert of({}, **{"caf\udce9": 1, "\ud800": [{"\udfff": 2}]}).entries == 0
     assert bundle.bundles == (reference_of(5), reference_of(6))
     assert (bundle.index, bundle.previous) == (b"a", reference_of(7))
     entry = the_file(bundle)
     assert [keys.part().reference for keys in entry.rsrc or ()] == [reference_of(2)]
-    assert entry.xattr_urls == {"user.a": url(3), "user.\udcff": url(4)}
+    assert entry.xattr_references() == {b"user.a": reference_of(3), b"user.\xff": reference_of(4)}
 
 
 @pytest.mark.parametrize("prior", [None, 7, ["x"], "yesterday"])
@@ -308,6 +309,8 @@ def test_what_is_no_bundle_is_refused(text: bytes) -> None:
         {"link": 7},
         {"rsrc": [{"size": 10}]},
         {"rsrc": 3},
+        {"\udcff": 3},
+        {"contents": [{"size": 10, "url": url(1), "\udcff": 3}]},
         {"xattr": {"": url(1)}},
         {"xattr": {"a\0": url(1)}},
         {"xattr": {"a" * 256: url(1)}},

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from libernet.blocks.documents import Document
-from libernet.blocks.entries import block_reference
 from libernet.blocks.flat_bundles import FlatBundle, FlatEntry, parse_bundle, parse_sub_bundle
 from libernet.blocks.flat_tree import FlatTree
 from libernet.blocks.missing import missing
@@ -97,8 +96,8 @@ def _seen(
         return {"type": "link", "target": entry.target()}
     whole = content(original, entry)
     xattr = {
-        name: plaintext(original, block_reference(url)).hex()
-        for name, url in (entry.xattr_urls or {}).items()
+        os.fsdecode(name): plaintext(original, reference).hex()
+        for name, reference in entry.xattr_references().items()
     }
     return {
         "type": "file",
@@ -164,11 +163,9 @@ def test_each_block_that_is_gone_is_missing(original: OriginalBundle) -> None:
 
 def _is_needed(original: OriginalBundle, block_id: bytes) -> bool:
     """Say whether the bundle leads to a block: an older version of it stands beside some."""
-    entries_of = dict(entries(tree_of(original).document)).values()
-    urls = [url for entry in entries_of if entry for url in (entry.xattr_urls or {}).values()]
     needed = {original.reference.id, *(each.id for each in original.sub_bundles)}
-    needed |= {block_reference(url).id for url in urls}
-    for entry in entries_of:
+    for _, entry in entries(tree_of(original).document):
         if entry is not None:
             needed |= {part.reference.id for part in entry.parts() if part.reference}
+            needed |= {reference.id for reference in entry.xattr_references().values()}
     return block_id in needed

@@ -201,6 +201,31 @@ async def test_a_name_that_is_here_waits_for_nothing() -> None:
     assert world.asked[missing.id] == 0
 
 
+async def test_a_name_is_found_as_soon_as_its_sub_bundle_arrives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bundle_growth, "LOOK_SECONDS", 3600.0)
+    world = World()
+    never = world.delay(serialized({"files": {"n": main_file()}}))
+    late = serialized({"files": {"late": main_file()}})
+    here = world.put(serialized({"files": {"here": main_file()}}))
+    bundles = sub_bundles(never, world.delay(late), here)
+    root = world.open({"files": {}, "bundles": bundles})
+    found: list[str] = []
+
+    async def look(name: str) -> None:
+        await at(root, name)
+        found.append(name)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look, "late")
+            await look("here")
+            assert found == ["here"]
+            world.put(late)
+        assert found == ["here", "late"]
+
+
 async def test_a_sub_bundle_that_nobody_has_is_asked_for_again() -> None:
     world = World()
     plaintext = serialized({"files": {"b": main_file()}})
