@@ -6,7 +6,8 @@ Invariants:
 2. A file under blocks/xx/ was completely on the disk before it got its name.
 3. Nothing is served that does not hash to the id it was asked for by.
 4. A block that is put can be read at once, and goes on being readable while it becomes durable.
-5. No row of class OWN becomes one of class CACHED, and only rows of class CACHED are evicted.
+5. No row of class OWN becomes one of another class, only rows of class CACHED are evicted, and only
+   a collection removes sound ones of class OWN.
 
 The write order that keeps them, through kill -9 and power cut at any point:
 
@@ -21,16 +22,18 @@ Cached blocks, fetched from peers, are worth no fsync: a torn or missing one is 
     cached block  write incoming/ID.n, unless small · rename to cached/ID · queue its row
     now one's own as if it were new: written anew, and the row replaced. Only then it counts
     eviction      delete the rows · then the files
+    collection    the same with blocks of one's own that nothing needs
 
 What a crash can leave: a file in incoming/, or one under cached/ without a row, both removed at
-the next start, and a file under blocks/xx/ without a row, which nothing reads and the next put of
-that id writes anew. A crash amid "damage" leaves a row without a file: the block is not found, and
-the next put of it makes it whole.
+the next start, and a file under blocks/xx/ without a row, which nothing reads: the next put of that
+id writes it anew, the next collection removes it. A crash amid "damage" leaves a row without a
+file: the block is not found, and the next put of it makes it whole.
 """
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection as Ids
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -40,13 +43,15 @@ from typing_extensions import Buffer
 
 from libernet.blocks.disk import store_error, sync_folder
 from libernet.blocks.errors import (
-    BlockCorrupt,
     BlockNotFound,
     BlockTooLarge,
     StoreError,
 )
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_cache import BlockCache, CacheLimits
+from libernet.blocks.store_check import Finding, Pace, check_blocks, stray_files
+from libernet.blocks.store_collection import Collection
+from libernet.blocks.store_damage import Damage
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
 from libernet.blocks.store_queue import PutQueue
@@ -74,8 +79,8 @@ _log = logging.getLogger(__name__)
 class Store:
     """The blocks in *folder*, between `with` and its end, for any number of threads.
 
-    State: what its parts hold: the files, the index, the queue of what is not committed yet, the
-    cache, which decides about cached blocks. The queue's two locks are everybody's.
+    State: what its parts hold: files, index, the queue of what is not committed yet, the cache.
+    The queue's two locks are everybody's.
     """
 
     small_bytes: Final = SMALL_BLOCK_BYTES
@@ -86,10 +91,11 @@ class Store:
         *,
         cache_bytes: int = CACHE_BYTES,
         reserve_bytes: int = RESERVE_BYTES,
+        held_bytes: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep at most *cache_bytes* of cached blocks, and *reserve_bytes* of the disk free of
-        them. *clock* answers in seconds since 1970.
+        them; at most *held_bytes* for others. *clock* answers in seconds since 1970.
         """
         self._folder = folder
         self._files = BlockFiles(folder)
@@ -97,6 +103,10 @@ class Store:
         self._queue = PutQueue(self._index, self._files)
         limits = CacheLimits(cache_bytes, reserve_bytes)
         self._cache = BlockCache(self._index, self._files, self._queue, limits=limits, clock=clock)
+        self._held_bytes = held_bytes
+        self._damage = Damage(
+            self._index, self._files, self._queue, find=self._entry, load=self._load
+        )
 
     def __enter__(self) -> Self:
         """Open the store, or make it where there is none.
@@ -147,31 +157,54 @@ class Store:
         nothing behind, and BlockTooLarge.
         """
         size_bytes = _checked_size(block_id, block)
+        self._queue.note(block_id)
+        self._put_durable(block_id, block, size_bytes, BlockClass.OWN)
+
+    def put_held(self, block_id: StoredId, block: Buffer) -> bool:
+        """Keep a block for another node, as `put` does one's own; return whether it is kept.
+
+        It is not where *held_bytes* are used up. Raises what `put` does.
+        """
+        size_bytes = _checked_size(block_id, block)
+        known = self._entry(block_id)
+        if known is not None and not known.is_cached and _is_block(self._load(known), block_id):
+            return True
+        held = self._index.totals_of[BlockClass.HELD]
+        if held.bytes + self._queue.held_bytes + size_bytes > self._held_bytes:
+            return False
+        self._put_durable(block_id, block, size_bytes, BlockClass.HELD)
+        return True
+
+    def _put_durable(
+        self, block_id: StoredId, block: Buffer, size_bytes: int, block_class: BlockClass
+    ) -> None:
         queued = self._queue.get(block_id)
-        if queued is not None and not queued.is_cached:
+        if queued is not None and queued.block_class in {block_class, BlockClass.OWN}:
             return
         if size_bytes <= SMALL_BLOCK_BYTES:
-            self._put_small(block_id, bytes(block))
+            self._put_small(Entry(block_id, block_class, size_bytes, False, bytes(block)))
         else:
-            self._put_large(block_id, block, size_bytes)
+            self._put_large(Entry(block_id, block_class, size_bytes, True), block)
 
-    def _put_small(self, block_id: StoredId, block: bytes) -> None:
-        known = self._index.find(block_id)
+    def _put_small(self, entry: Entry) -> None:
+        known = None if entry.id in self._queue.leaving else self._index.find(entry.id)
         # comparing costs less than 10 us, and heals what has gone bad since
-        if known is not None and known.content == block and not known.is_cached:
+        if known is not None and known.content == entry.content and known.is_own:
             return
         with self._queue.lock:
-            self._queue.add(Entry(block_id, BlockClass.OWN, len(block), False, block))
+            self._queue.add(entry)
 
-    def _put_large(self, block_id: StoredId, block: Buffer, size_bytes: int) -> None:
+    def _put_large(self, entry: Entry, block: Buffer) -> None:
+        block_id = entry.id
         try:
-            known_bytes = self._index.own_size(block_id)
-            if known_bytes == size_bytes and self._files.holds(block_id, size_bytes):
+            is_leaving = block_id in self._queue.leaving
+            known_bytes = None if is_leaving else self._index.own_size(block_id)
+            if known_bytes == entry.size_bytes and self._files.holds(block_id, known_bytes):
                 return
             temporary = self._files.write(block_id, block)
             with self._queue.lock:
                 self._files.name(temporary, block_id)
-                self._queue.add(Entry(block_id, BlockClass.OWN, size_bytes, True))
+                self._queue.add(entry)
                 self._files.remove_cached(block_id)
         except OSError as exc:
             raise store_error(exc, self._folder) from exc
@@ -235,7 +268,7 @@ class Store:
         self._cache.write_asked()
         self._cache.trim()
 
-    def lease(self, block_ids: Collection[StoredId]) -> AbstractContextManager[None]:
+    def lease(self, block_ids: Ids[StoredId]) -> AbstractContextManager[None]:
         """Keep those of these blocks that are here, or come, until the end of the context."""
         return self._cache.lease(block_ids)
 
@@ -243,6 +276,36 @@ class Store:
         """Give up a cached block, durably; return False if it is not here, leased or one's own."""
         self._queue.flush()
         return self._cache.discard(block_id)
+
+    def pin(self, block_ids: Iterable[StoredId], owner: str) -> None:
+        """Let *owner* pin blocks, durably: here or not yet, they are not given up until `unpin`."""
+        with self._queue.commit_lock:
+            self._index.pin(block_ids, owner)
+
+    def unpin(self, owner: str) -> None:
+        """Forget what *owner* has pinned, durably."""
+        with self._queue.commit_lock:
+            self._index.unpin(owner)
+
+    def is_pinned(self, block_id: StoredId) -> bool:
+        """Say whether anybody has pinned a block."""
+        return self._index.is_pinned(block_id)
+
+    def collecting(self) -> AbstractContextManager[Collection]:
+        """Begin to collect blocks of one's own that are not needed; see Collection.
+
+        Entering raises StoreError while another collection is under way.
+        """
+        return Collection(self._folder, self._index, self._files, self._queue, self._cache)
+
+    def check(self, *, read: bool, pace: Pace | None = None) -> Iterator[Finding]:
+        """Yield what is wrong with the store; with *read* every block is read, at that *pace*.
+
+        Blocks that are damaged are set aside, so that they can be fetched and put again.
+        """
+        reader = self.get if read else None
+        yield from check_blocks(self._index, self._files, reader, pace or Pace())
+        yield from stray_files(self._index, self._files)
 
     def flush(self) -> None:
         """Return when every block is durable whose `put` returned before this was called.
@@ -265,7 +328,7 @@ class Store:
             raise BlockNotFound(f"block {block_id} is not in the store")
         block = self._load(entry)
         if not _is_block(block, block_id):
-            return self._look_again(block_id)
+            return self._damage.look_again(block_id)
         if entry.is_cached:
             self._cache.note_asked(entry)
         return block
@@ -274,7 +337,7 @@ class Store:
         queued = self._queue.get(block_id)
         if queued is not None:
             return queued
-        return None if self._cache.is_leaving(block_id) else self._index.find(block_id)
+        return None if block_id in self._queue.leaving else self._index.find(block_id)
 
     def _load(self, entry: Entry) -> bytes | None:
         """Return the bytes as they are stored, None if only the entry is left."""
@@ -287,50 +350,6 @@ class Store:
         except OSError as exc:
             raise store_error(exc, self._files.path(entry.id)) from exc
 
-    def _look_again(self, block_id: StoredId) -> bytes:
-        """Set a block aside that is damaged, or return it if it no longer is.
-
-        Both locks are held: another thread may have set it aside since the first look, and a third
-        have put it anew, which must not be undone.
-        """
-        with self._queue.commit_lock, self._queue.lock:
-            entry = self._entry(block_id)
-            if entry is None:
-                raise BlockNotFound(f"block {block_id} is not in the store any more")
-            block = self._load(entry)
-            if _is_block(block, block_id):
-                return block
-            if entry.is_cached:
-                self._lose(entry)
-                raise BlockNotFound(f"the cached block {block_id} was torn")
-            if entry.in_file and block is None:
-                _log.warning("a block is missing, its file %s is gone", self._files.path(block_id))
-                raise BlockNotFound(f"the file of block {block_id} is missing")
-            self._set_aside(entry, block)
-        raise BlockCorrupt(f"block {block_id} was damaged in the store and has been set aside")
-
-    def _set_aside(self, entry: Entry, block: bytes | None) -> None:
-        _log.warning("block %s is damaged; it is set aside in %s", entry.id, self._folder)
-        try:
-            if entry.in_file:
-                self._files.set_aside(entry.id)
-            elif block is not None:
-                self._files.set_aside_bytes(entry.id, block)
-            self._index.remove(entry.id)
-        except (OSError, StoreError) as exc:
-            # A put heals it all the same: it misses the file, or compares a small block's bytes.
-            _log.warning("the damaged block %s could not be forgotten: %s", entry.id, exc)
-        self._queue.remove(entry)
-
-    def _lose(self, entry: Entry) -> None:
-        _log.info("the cached block %s is torn or gone; it is forgotten", entry.id)
-        self._queue.remove(entry)
-        self._files.remove_cached(entry.id)
-        try:
-            self._index.forget_cached([entry.id], {})
-        except StoreError as exc:
-            _log.warning("the torn block %s could not be forgotten: %s", entry.id, exc)
-
     def __contains__(self, block_id: StoredId) -> bool:
         return self.size(block_id) is not None
 
@@ -339,7 +358,7 @@ class Store:
         queued = self._queue.get(block_id)
         if queued is not None:
             return queued.size_bytes
-        return None if self._cache.is_leaving(block_id) else self._index.size(block_id)
+        return None if block_id in self._queue.leaving else self._index.size(block_id)
 
     def is_small(self, block_id: StoredId) -> bool:
         """Say whether a block is here and quicker to read than a hop to another thread takes."""

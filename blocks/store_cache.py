@@ -50,8 +50,8 @@ class BlockCache:
 
     State: `_noted`, when cached blocks were asked for, as far as the index does not know it yet;
     any thread adds, and each step is one operation of a dict. `_leases` counts who must not lose a
-    block, `_leaving` names the blocks that a transaction under way evicts: they count as gone, so
-    that a lease taken now cannot be for one of them. Both change under the queue's lock.
+    block, and changes under the queue's lock. What is being evicted is in the queue's `leaving`: it
+    counts as gone, so that a lease taken now cannot be for one of those.
     """
 
     def __init__(
@@ -70,15 +70,14 @@ class BlockCache:
         self._clock = clock
         self._noted: dict[StoredId, int] = {}
         self._leases: Counter[StoredId] = Counter()
-        self._leaving: frozenset[StoredId] = frozenset()
 
     def now(self) -> int:
         """Return the time as the index counts it."""
         return int(self._clock())
 
-    def is_leaving(self, block_id: StoredId) -> bool:
-        """Say whether the block's row in the index is about to go."""
-        return block_id in self._leaving
+    def is_leased(self, block_id: StoredId) -> bool:
+        """Say whether somebody must not lose the block now; to be asked under the queue's lock."""
+        return block_id in self._leases
 
     def note_asked(self, entry: Entry) -> None:
         """Remember that a cached block was asked for, at most once per ASKED_STEP_SECONDS."""
@@ -179,7 +178,7 @@ class BlockCache:
                     # a tenth more, so that the next blocks that come find room
                     lacking_bytes + self._index.cached.bytes // 10,
                 )
-                self._leaving = frozenset(entry.id for entry in victims)
+                self._queue.leaving = frozenset(entry.id for entry in victims)
             self._forget(victims, asked)
             if any(not entry.in_file for entry in victims) and self._lacking_on_disk() > 0:
                 self._index.give_space_back(_PAGES_GIVEN_BACK)
@@ -202,7 +201,9 @@ class BlockCache:
             with self._queue.lock:
                 if entry is None or not entry.is_cached or not self._may_go(entry):
                     return False
-                self._leaving = frozenset([block_id])
+                if self._index.is_pinned(block_id):
+                    return False
+                self._queue.leaving = frozenset([block_id])
             self._forget([entry], {})
         return True
 
@@ -218,4 +219,4 @@ class BlockCache:
                     if entry.in_file and self._queue.get(entry.id) is None:
                         self._files.remove_cached(entry.id)
         finally:
-            self._leaving = frozenset()
+            self._queue.leaving = frozenset()

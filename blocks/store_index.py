@@ -9,96 +9,35 @@ from pathlib import Path
 from typing import Any
 
 from libernet.blocks.disk import store_error
-from libernet.blocks.errors import StoreError, StoreVersion
+from libernet.blocks.errors import StoreError
 from libernet.blocks.ids import StoredId, stored_id
-
-STORE_VERSION = 1
-"""Version of the schema below; a store with a higher one is refused."""
-
-# Data dictionary. Ids live apart from contents so that a scan over all blocks (collection,
-# announcing, totals) and a look-up of a size touch 62 MB per million blocks and no contents; with
-# 10 KiB contents inside a WITHOUT ROWID table putting was 4 times slower (5,700 against 22,000/s).
-#
-# meta.key, meta.value   "version": STORE_VERSION of the program that made or last migrated this.
-#
-# block.id       BlockId or BlobId, told by their lengths.
-# block.class    why it is kept, a BlockClass. A block of class OWN is durable: its content row or
-#                its file, with the file's name, was on the disk before this row was. The file of
-#                class CACHED may be torn or missing. Never updated: a row is replaced instead.
-# block.size     stored bytes; what reading the file asks for.
-# block.content  content.row of a small block; NULL says that blocks/xx/ID holds the bytes, or
-#                cached/ID those of class CACHED.
-# block.asked    class CACHED: when somebody last asked for it, whole seconds since 1970, coarse;
-#                the least goes first (cached_by_asked). NULL otherwise.
-#
-# content.row    given out by the one writer, ascending; used by exactly one block.content.
-# content.bytes  the block. Goes when its block row goes (content_goes_too).
-#
-# cached_total   one row: how many rows of class CACHED there are (blocks), and the sum of their
-#                sizes (bytes). Kept true by triggers, so that no start has to count a million rows.
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE block (
-    id BLOB PRIMARY KEY,
-    class INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    content INTEGER,
-    asked INTEGER
-) WITHOUT ROWID;
-CREATE INDEX cached_by_asked ON block (asked) WHERE class = 2;
-CREATE TABLE content (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
-CREATE TRIGGER content_goes_too AFTER DELETE ON block WHEN old.content IS NOT NULL BEGIN
-    DELETE FROM content WHERE row = old.content;
-END;
-CREATE TABLE cached_total (blocks INTEGER NOT NULL, bytes INTEGER NOT NULL);
-INSERT INTO cached_total VALUES (0, 0);
-CREATE TRIGGER cached_block_comes AFTER INSERT ON block WHEN new.class = 2 BEGIN
-    UPDATE cached_total SET blocks = blocks + 1, bytes = bytes + new.size;
-END;
-CREATE TRIGGER cached_block_goes AFTER DELETE ON block WHEN old.class = 2 BEGIN
-    UPDATE cached_total SET blocks = blocks - 1, bytes = bytes - old.size;
-END;
-"""
-
-_PAGE_BYTES = 4096
-"""Larger pages put 4 KiB blocks faster into an empty store (48,000 against 39,000/s) but slower
-into one of 500,000 blocks (17,000 against 25,000/s at 32 KiB): each new id dirties a whole page."""
-
-_CHECKPOINT_PAGES = 16 * 1024 * 1024 // _PAGE_BYTES
-_WAL_LIMIT_BYTES = 32 * 1024 * 1024
-"""How far the log grows before a commit empties it, about 25 ms, and what it is then cut to."""
-
-_WRITER_PRAGMAS = (
-    f"PRAGMA page_size={_PAGE_BYTES}",
-    "PRAGMA auto_vacuum=INCREMENTAL",  # can only be chosen now; puts are as fast with it
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA secure_delete=OFF",  # blocks are ciphertext
-    "PRAGMA cache_size=-16384",
-    f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}",
-    f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}",
-)
+from libernet.blocks.store_schema import prepare
 
 _FIND = """SELECT block.class, block.size, block.content IS NULL, content.bytes, block.asked
     FROM block LEFT JOIN content ON content.row = block.content WHERE block.id = ?"""
 _SIZE = "SELECT size FROM block WHERE id = ?"
 _OWN_SIZE = "SELECT size FROM block WHERE id = ? AND class = 1"
 _IS_CACHED = "SELECT 1 FROM block WHERE id = ? AND class = 2"
-_TOTALS = """SELECT count(*), coalesce(sum(size), 0),
-    (SELECT blocks FROM cached_total), (SELECT bytes FROM cached_total) FROM block"""
-_CACHED_TOTAL = "SELECT blocks, bytes FROM cached_total"
+_TOTALS = "SELECT count(*), coalesce(sum(size), 0) FROM block"
+_NEXT_ROW = "SELECT coalesce(max(row), 0) + 1 FROM content"
+_CLASS_TOTALS = "SELECT class, blocks, bytes FROM class_total"
+_IS_PINNED = "SELECT 1 FROM pin WHERE id = ? LIMIT 1"
+_BEHIND = """SELECT id, class, size, content IS NULL, NULL, asked
+    FROM block WHERE id > ? ORDER BY id LIMIT ?"""
 _LEAST_RECENTLY_ASKED = """SELECT id, class, size, content IS NULL, NULL, asked
-    FROM block WHERE class = 2 ORDER BY asked LIMIT ?"""
+    FROM block WHERE class = 2 AND id NOT IN (SELECT id FROM pin) ORDER BY asked LIMIT ?"""
 
 
 class BlockClass(enum.IntEnum):
     """Why a block is kept. Numbers are what the index holds; they never change meaning.
 
-    OWN was put here, and is never given up. CACHED was fetched from a peer, and may go.
+    OWN was put here, and goes only when nothing needs it any more. CACHED was fetched from a peer,
+    and may go. HELD is kept for another node, as durably as one's own.
     """
 
     OWN = 1
     CACHED = 2
+    HELD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +68,11 @@ class Entry:
         """Say whether the block may go when room is needed."""
         return self.block_class is BlockClass.CACHED
 
+    @property
+    def is_own(self) -> bool:
+        """Say whether the block was put here for this node's own sake."""
+        return self.block_class is BlockClass.OWN
+
 
 class BlockIndex:
     """The SQLite file at *path*, open between `open` and `close`.
@@ -137,15 +81,15 @@ class BlockIndex:
     time (the caller's lock); read-only connections that wait for a reader. A reader takes one or
     opens one, so there are as many as there ever were reads at the same time, whichever threads
     come and go; a commit never makes a read wait, nor does a read ever empty the log.
-    `cached` counts the cached blocks as of the last commit, `was_left_open` says whether whoever
-    had the file open before died with it.
+    `totals_of` counts the blocks of classes CACHED and HELD as of the last commit, `was_left_open`
+    says whether whoever had the file open before died with it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: sqlite3.Connection | None = None
         self._next_row = 1
-        self.cached = StoreTotals()
+        self.totals_of: Mapping[BlockClass, StoreTotals] = {}
         self.was_left_open = False
         self._idle_readers: deque[sqlite3.Connection] = deque()
 
@@ -155,8 +99,9 @@ class BlockIndex:
         try:
             writer = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
-                self._next_row = _prepare(writer, self._path)
-                self.cached = StoreTotals(*writer.execute(_CACHED_TOTAL).fetchone())
+                prepare(writer, self._path)
+                self._next_row = writer.execute(_NEXT_ROW).fetchone()[0]
+                self.totals_of = _class_totals(writer)
             except BaseException:
                 writer.close()
                 raise
@@ -194,20 +139,37 @@ class BlockIndex:
         """Say whether a block is here as a cached one."""
         return self._ask(_IS_CACHED, bytes(block_id)) is not None
 
+    @property
+    def cached(self) -> StoreTotals:
+        """Count the cached blocks as of the last commit."""
+        return self.totals_of[BlockClass.CACHED]
+
     def totals(self) -> dict[BlockClass, StoreTotals]:
         """Count the blocks of each class: a scan, 0.2 s per million."""
-        blocks, size_bytes, cached_blocks, cached_bytes = self._ask_all(_TOTALS)[0]
-        return {
-            BlockClass.OWN: StoreTotals(blocks - cached_blocks, size_bytes - cached_bytes),
-            BlockClass.CACHED: StoreTotals(cached_blocks, cached_bytes),
-        }
+        counted = self.totals_of
+        blocks, size_bytes = self._ask_all(_TOTALS)[0]
+        own = StoreTotals(
+            blocks - sum(totals.blocks for totals in counted.values()),
+            size_bytes - sum(totals.bytes for totals in counted.values()),
+        )
+        return {BlockClass.OWN: own, **counted}
+
+    def is_pinned(self, block_id: StoredId) -> bool:
+        """Say whether anybody has pinned a block."""
+        return self._ask(_IS_PINNED, bytes(block_id)) is not None
+
+    def behind(self, block_id: bytes, limit: int) -> list[Entry]:
+        """Return up to *limit* entries, without contents, behind an id, by id; b"" is the start."""
+        return [_entry(row) for row in self._ask_all(_BEHIND, block_id, limit)]
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with the file itself (0.5 s per million blocks)."""
+        found = [row[0] for row in self._ask_all("PRAGMA quick_check(10)")]
+        return [] if found == ["ok"] else found
 
     def least_recently_asked(self, limit: int) -> list[Entry]:
         """Return up to *limit* cached blocks, without contents, the first to go first."""
-        return [
-            Entry(stored_id(row[0]), BlockClass(row[1]), row[2], bool(row[3]), *row[4:])
-            for row in self._ask_all(_LEAST_RECENTLY_ASKED, limit)
-        ]
+        return [_entry(row) for row in self._ask_all(_LEAST_RECENTLY_ASKED, limit)]
 
     def replace(self, entries: Sequence[Entry]) -> None:
         """Make these entries the index's own, durably and all together or none of them."""
@@ -230,6 +192,20 @@ class BlockIndex:
             ),
         )
         self._next_row += len(contents)
+
+    def pin(self, block_ids: Iterable[StoredId], owner: str) -> None:
+        """Let *owner* have these blocks pinned, durably."""
+        rows = [(bytes(block_id), owner) for block_id in block_ids]
+        self._commit(("INSERT OR IGNORE INTO pin VALUES (?, ?)", rows))
+
+    def unpin(self, owner: str) -> None:
+        """Forget all pins of *owner*, durably."""
+        self._commit(("DELETE FROM pin WHERE owner = ?", [(owner,)]))
+
+    def remove_own(self, block_ids: Iterable[StoredId]) -> None:
+        """Forget those of these blocks that are one's own, durably and in one transaction."""
+        rows = [(bytes(block_id),) for block_id in block_ids]
+        self._commit(("DELETE FROM block WHERE id = ? AND class = 1", rows))
 
     def remove(self, block_id: StoredId) -> None:
         """Forget a block, durably."""
@@ -269,13 +245,13 @@ class BlockIndex:
             writer.execute("BEGIN IMMEDIATE")
             for statement, rows in statements:
                 writer.executemany(statement, rows)
-            cached = StoreTotals(*writer.execute(_CACHED_TOTAL).fetchone())
+            totals = _class_totals(writer)
             writer.execute("COMMIT")
         except sqlite3.Error as exc:
             if writer.in_transaction:  # some errors end the transaction themselves
                 writer.execute("ROLLBACK")
             raise store_error(exc, self._path) from exc
-        self.cached = cached
+        self.totals_of = totals
 
     def _ask(self, query: str, *parameters: bytes) -> tuple[Any, ...] | None:
         rows = self._ask_all(query, *parameters)
@@ -307,26 +283,9 @@ class BlockIndex:
             raise store_error(exc, self._path) from exc
 
 
-def _prepare(writer: sqlite3.Connection, path: Path) -> int:
-    """Make the schema if there is none yet; return the next free content row."""
-    version = _version(writer)
-    if version is not None and version > STORE_VERSION:
-        raise StoreVersion(
-            f"{path} was written by a newer version of Libernet (store version {version}, "
-            f"this program knows {STORE_VERSION}): install that version"
-        )
-    for pragma in _WRITER_PRAGMAS:
-        writer.execute(pragma)
-    if version is None:
-        writer.executescript(
-            f"BEGIN;{_SCHEMA}INSERT INTO meta VALUES ('version', {STORE_VERSION});COMMIT;"
-        )
-    next_row: int = writer.execute("SELECT coalesce(max(row), 0) + 1 FROM content").fetchone()[0]
-    return next_row
+def _entry(row: Sequence[Any]) -> Entry:
+    return Entry(stored_id(row[0]), BlockClass(row[1]), row[2], bool(row[3]), *row[4:])
 
 
-def _version(writer: sqlite3.Connection) -> int | None:
-    if not writer.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall():
-        return None
-    row = writer.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
-    return int(row[0])
+def _class_totals(connection: sqlite3.Connection) -> dict[BlockClass, StoreTotals]:
+    return {BlockClass(row[0]): StoreTotals(*row[1:]) for row in connection.execute(_CLASS_TOTALS)}

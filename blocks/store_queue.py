@@ -3,10 +3,12 @@
 import threading
 
 from libernet.blocks.disk import store_error
-from libernet.blocks.errors import StoreFull
+from libernet.blocks.errors import StoreError, StoreFull
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
-from libernet.blocks.store_index import BlockIndex, Entry
+from libernet.blocks.store_index import BlockClass, BlockIndex, Entry
+
+_WORTH = {BlockClass.CACHED: 0, BlockClass.HELD: 1, BlockClass.OWN: 2}
 
 
 class PutQueue:
@@ -17,9 +19,11 @@ class PutQueue:
 
     State: the entries; `puts`, how many were ever added, and `_committed_puts`, how many of these
     are durable; `small_bytes`, the memory that small blocks take; `cached` and `cached_bytes`, the
-    number and the size of cached blocks. All change only under `lock`, which callers also hold
-    while they name or remove the files of entries. `commit_lock` lets one thread at a time write
-    to the index; it is taken before `lock`.
+    number and the size of cached blocks; `held_bytes`, the size of those held for others;
+    `leaving`, the ids whose rows a transaction under way removes: they count as gone; `_noted`, the
+    ids put since a collection began, None while there is none. All change
+    only under `lock`, which callers also hold while they name or remove the files of entries.
+    `commit_lock` lets one thread at a time write to the index; it is taken before `lock`.
     """
 
     def __init__(self, index: BlockIndex, files: BlockFiles) -> None:
@@ -31,7 +35,10 @@ class PutQueue:
         self.small_bytes = 0
         self.cached = 0
         self.cached_bytes = 0
+        self.held_bytes = 0
         self._committed_puts = 0
+        self.leaving: frozenset[StoredId] = frozenset()
+        self._noted: set[StoredId] | None = None
         self._entries: dict[StoredId, Entry] = {}
 
     def __len__(self) -> int:
@@ -41,14 +48,39 @@ class PutQueue:
         """Return what waits under that id; without the lock it may be committed a moment later."""
         return self._entries.get(block_id)
 
+    def begin_noting(self) -> None:
+        """Note what is put from now on; StoreError while somebody else has that done."""
+        with self.lock:
+            if self._noted is not None:
+                raise StoreError("blocks are being collected already")
+            self._noted = set()
+
+    def end_noting(self) -> None:
+        """Forget what was noted."""
+        with self.lock:
+            self._noted = None
+
+    def note(self, block_id: StoredId) -> None:
+        """Note that a block is being put, perhaps one that is here already."""
+        if self._noted is not None:
+            with self.lock:
+                if self._noted is not None:
+                    self._noted.add(block_id)
+
+    def was_put_since(self, block_id: StoredId) -> bool:
+        """Say whether a block was put since noting began."""
+        return self._noted is not None and block_id in self._noted
+
     def add(self, entry: Entry) -> Entry:
         """Add an entry, unless there is one that keeps the block at least as well; return which.
 
-        One's own takes the place of a cached one.
+        One's own takes the place of any other, one held for others that of a cached one.
         """
+        if self._noted is not None:
+            self._noted.add(entry.id)  # its put may have begun before noting did
         queued = self._entries.get(entry.id)
         if queued is not None:
-            if entry.is_cached or not queued.is_cached:
+            if _WORTH[entry.block_class] <= _WORTH[queued.block_class]:
                 return queued
             self.remove(queued)
         self._entries[entry.id] = entry
@@ -68,6 +100,8 @@ class PutQueue:
         if entry.is_cached:
             self.cached += times
             self.cached_bytes += times * entry.size_bytes
+        elif not entry.is_own:
+            self.held_bytes += times * entry.size_bytes
 
     def flush(self) -> None:
         """Return when all is durable that was added before this was called.
@@ -89,35 +123,40 @@ class PutQueue:
         with self.lock:
             entries = list(self._entries.values())
             puts = self.puts
-        own = [entry for entry in entries if not entry.is_cached]
-        cached = [entry for entry in entries if entry.is_cached]
+        durable = self._without_overtaken([entry for entry in entries if not entry.is_cached])
+        cached = self._without_overtaken([entry for entry in entries if entry.is_cached])
         try:
-            self._commit(own, self._without_own(cached))
+            self._commit(durable, cached)
         except StoreFull:
             if not cached:
                 raise
             self._drop(cached)  # a cache must not keep one's own from becoming durable
-            self._commit(own, [])
+            self._commit(durable, [])
         with self.lock:
             for entry in entries:
                 self.remove(entry)
             self._committed_puts = puts
 
-    def _commit(self, own: list[Entry], cached: list[Entry]) -> None:
+    def _commit(self, durable: list[Entry], cached: list[Entry]) -> None:
         try:
-            self._files.sync_names(entry.id for entry in own if entry.in_file)
+            self._files.sync_names(entry.id for entry in durable if entry.in_file)
         except OSError as exc:
             raise store_error(exc, self._files.folder) from exc
-        self._index.replace([*own, *cached])
+        self._index.replace([*durable, *cached])
 
-    def _without_own(self, cached: list[Entry]) -> list[Entry]:
+    def _without_overtaken(self, entries: list[Entry]) -> list[Entry]:
         """Return those that no thread has committed as one's own since they were found missing."""
-        overtaken = {entry.id for entry in cached if self._index.own_size(entry.id) is not None}
-        self._drop([entry for entry in cached if entry.id in overtaken])
-        return [entry for entry in cached if entry.id not in overtaken]
+        overtaken = {
+            entry.id
+            for entry in entries
+            if not entry.is_own and self._index.own_size(entry.id) is not None
+        }
+        self._drop([entry for entry in entries if entry.id in overtaken])
+        return [entry for entry in entries if entry.id not in overtaken]
 
-    def _drop(self, cached: list[Entry]) -> None:
+    def _drop(self, entries: list[Entry]) -> None:
         with self.lock:
-            for entry in cached:
+            for entry in entries:
                 self.remove(entry)
-                self._files.remove_cached(entry.id)
+                if entry.is_cached:
+                    self._files.remove_cached(entry.id)

@@ -16,21 +16,11 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.blocks.store_cache import ASKED_STEP_SECONDS
 from libernet.blocks.store_index import BlockClass, Entry, StoreTotals
+from tests.support.blocks import Block, block_of, blocks_of
 
 SMALL_BYTES, LARGE_BYTES = 4096, 100_000
 BOTH_SIZES = pytest.mark.parametrize("size_bytes", [SMALL_BYTES, LARGE_BYTES])
 NONE = StoreTotals(0, 0)
-
-Block = tuple[BlockId, bytes]
-
-
-def block_of(size_bytes: int, seed: int = 0) -> Block:
-    block = random.Random(f"{size_bytes} {seed}").randbytes(size_bytes)
-    return BlockId.of(block), block
-
-
-def blocks_of(size_bytes: int, count: int) -> list[Block]:
-    return [block_of(size_bytes, seed) for seed in range(count)]
 
 
 class Clock:
@@ -89,7 +79,7 @@ def assert_sound(folder: Path) -> None:
     index = sqlite3.connect(folder / "index.sqlite")
     rows = index.execute("SELECT id, class, size, content FROM block").fetchall()
     contents = {row[0] for row in index.execute("SELECT row FROM content")}
-    total = index.execute("SELECT blocks, bytes FROM cached_total").fetchone()
+    total = index.execute("SELECT blocks, bytes FROM class_total WHERE class = 2").fetchone()
     index.close()
     cached = [row for row in rows if row[1] == BlockClass.CACHED]
     assert total == (len(cached), sum(row[2] for row in cached))
@@ -140,6 +130,7 @@ class TestCaching:
         assert store.totals_by_class() == {
             BlockClass.OWN: StoreTotals(2, SMALL_BYTES + LARGE_BYTES),
             BlockClass.CACHED: StoreTotals(3, SMALL_BYTES + 2 * LARGE_BYTES),
+            BlockClass.HELD: NONE,
         }
         assert store.cached_totals() == StoreTotals(3, SMALL_BYTES + 2 * LARGE_BYTES)
 
@@ -276,6 +267,7 @@ class TestOwnAndCached:
         assert store.totals_by_class() == {
             BlockClass.OWN: StoreTotals(1, size_bytes),
             BlockClass.CACHED: NONE,
+            BlockClass.HELD: NONE,
         }
         assert (store.queued_bytes, cached_files(folder)) == (0, set())
 

@@ -2,7 +2,8 @@
 
 The child puts and flushes from several threads and reports what is durable on its standard output,
 one "ID NUMBER" line per block. Another thread caches more blocks than there is room for, and now
-and then makes one of them its own. Run as a program, this file is that child.
+and then makes one of them its own. One more collects: every fourth block is garbage as soon as it
+is durable, until it is put again and acknowledged. Run as a program, this file is that child.
 """
 
 import fcntl
@@ -31,23 +32,35 @@ ROOT = Path(__file__).parents[2]
 
 def block_of(number: int) -> bytes:
     """Return a block, small or large, that follows from *number* alone."""
-    source = random.Random(number)
+    source = random.Random(str(number))  # of a whole number the sign would not count
     return source.randbytes(source.choice((100, 4096, 30_000, 40_000, 300_000)))
 
 
-def put_for_ever(store: Store, first_number: int, output: int) -> None:
+def put_for_ever(store: Store, first_number: int, output: int, garbage: set[BlockId]) -> None:
     order = random.Random(first_number)
     number = first_number
     while True:
         group = range(number, number + order.randint(1, 12) * THREADS, THREADS)
         lines = []
+        thrown_away: dict[BlockId, bytes] = {}
         for number in group:
             block = block_of(number)
             block_id = BlockId.of(block)
             store.put(block_id, block)
-            lines.append(f"{block_id} {number}\n")
+            if number % 4:
+                lines.append(f"{block_id} {number}\n")
+            else:
+                thrown_away[block_id] = block
         store.flush()
         os.write(output, "".join(lines).encode())  # whole: less than PIPE_BUF
+        garbage.update(thrown_away)
+        for block_id, block in thrown_away.items():
+            if order.random() < 0.5:
+                garbage.discard(block_id)
+                store.put(block_id, block)
+                store.flush()
+                number = next(n for n in group if block_of(n) == block)
+                os.write(output, f"{block_id} {number}\n".encode())
         number = group.stop
 
 
@@ -69,12 +82,26 @@ def cache_for_ever(store: Store, first_number: int, output: int) -> None:
             os.write(output, f"{block_id} {number}\n".encode())
 
 
+def collect_for_ever(store: Store, folder: Path, garbage: set[BlockId]) -> None:
+    while True:
+        with store.collecting() as collection:
+            store.flush()
+            thrown_away = set(garbage)
+            index = sqlite3.connect(f"file:{folder}/index.sqlite?mode=ro", uri=True)
+            ids = [BlockId(row[0]) for row in index.execute("SELECT id FROM block")]
+            index.close()
+            collection.keep(block_id for block_id in ids if block_id not in thrown_away)
+            collection.sweep()
+
+
 def acknowledge_until_killed(folder: Path, first_number: int) -> None:
     with Store(folder, cache_bytes=CACHE_BYTES, reserve_bytes=0) as store:
+        garbage: set[BlockId] = set()
         threads = [
-            threading.Thread(target=put_for_ever, args=(store, first_number + n, 1))
+            threading.Thread(target=put_for_ever, args=(store, first_number + n, 1, garbage))
             for n in range(THREADS)
         ]
+        threads.append(threading.Thread(target=collect_for_ever, args=(store, folder, garbage)))
         threads.append(threading.Thread(target=cache_for_ever, args=(store, first_number, 1)))
         for thread in threads:
             thread.start()
@@ -131,7 +158,7 @@ def assert_cache_is_counted(folder: Path) -> None:
     rows = {
         row[0].hex(): row[1] for row in index.execute("SELECT id, size FROM block WHERE class = 2")
     }
-    total = index.execute("SELECT blocks, bytes FROM cached_total").fetchone()
+    total = index.execute("SELECT blocks, bytes FROM class_total WHERE class = 2").fetchone()
     index.close()
     assert total == (len(rows), sum(rows.values()))
     # What another thread queues between a flush's making room and its commit comes on top.

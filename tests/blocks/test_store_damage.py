@@ -151,7 +151,7 @@ class TestDamage:
         keep(folder, (LARGE_ID, LARGE))
         file_of(folder, LARGE_ID).write_bytes(bytes(len(LARGE)))
         with Store(folder) as store:
-            look_again = store._look_again
+            look_again = store._damage.look_again
 
             def look_again_late(block_id: BlockId) -> bytes:
                 with pytest.raises(BlockCorrupt):
@@ -160,7 +160,7 @@ class TestDamage:
                 store.flush()
                 return look_again(block_id)
 
-            monkeypatch.setattr(store, "_look_again", look_again_late)
+            monkeypatch.setattr(store._damage, "look_again", look_again_late)
             assert store.get(LARGE_ID) == LARGE
             assert store.totals().blocks == 1
 
