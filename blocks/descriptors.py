@@ -17,7 +17,13 @@ from typing import Annotated
 
 import msgspec
 
-from libernet.blocks.blobs import CIPHER_BYTES, IV_BYTES, STREAM_KEY_BYTES, BlobReference
+from libernet.blocks.blobs import (
+    CIPHER_BYTES,
+    IV_BYTES,
+    MAX_PIECE_BYTES,
+    STREAM_KEY_BYTES,
+    BlobReference,
+)
 from libernet.blocks.errors import BlockTooLarge, FormatError
 from libernet.blocks.ids import BlobId
 from libernet.blocks.limits import MAX_BLOB_BYTES
@@ -26,6 +32,10 @@ from libernet.blocks.stream_names import safe_name, suggested_name
 MAX_STREAM_BLOBS = 12_000
 """Most blobs of one stream: as written, a descriptor of 2 MiB lists about 10,800, 22 GB of data;
 without the blanks in it a few more would fit."""
+
+MAX_STREAM_BYTES = 10_700 * MAX_PIECE_BYTES
+"""Longest file that fits into one stream for sure, cut as the original does: 195 bytes of the
+descriptor speak of each blob."""
 
 _STREAM_TYPE = "lbryfile"
 _NOT_HEX = re.compile(r"[^0-9a-f]")
@@ -122,7 +132,8 @@ def write_descriptor(
 
     Raises BlockTooLarge when there are too many blobs for one: files of up to 22 GB have room.
     """
-    names = name.encode(errors="replace"), suggested_name(name).encode(errors="replace")
+    name = name.encode(errors="replace").decode()  # bytes that are no UTF-8 become "?"
+    names = name.encode(), suggested_name(name).encode()
     entries: list[dict[str, object]] = [
         {"blob_hash": str(blob.id), "blob_num": number, "iv": blob.iv.hex(), "length": blob.length}
         for number, blob in enumerate(blobs)

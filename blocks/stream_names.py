@@ -38,13 +38,13 @@ def safe_name(name: str) -> bytes:
     It is cleaned as the original does, is no path, and has 1 to 255 bytes, of which a
     longer one keeps its extension.
     """
-    cleaned = suggested_name(name)
+    cleaned = suggested_name(name.encode(errors="replace").decode())
     if not cleaned.strip("."):
         return DEFAULT_NAME.encode()
-    encoded = cleaned.encode(errors="replace")
+    encoded = cleaned.encode()
     if len(encoded) <= MAX_NAME_BYTES:
         return encoded
-    extension = os.path.splitext(cleaned)[1].encode(errors="replace")
+    extension = os.path.splitext(cleaned)[1].encode()
     if len(extension) > _MAX_EXTENSION_BYTES:
         extension = b""
     stem = encoded[: MAX_NAME_BYTES - len(extension)].decode(errors="ignore").encode()

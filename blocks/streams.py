@@ -71,7 +71,7 @@ def random_ivs() -> Iterator[bytes]:
 
 
 def write_stream(
-    source: io.BufferedIOBase,
+    source: io.BufferedIOBase | io.RawIOBase,
     name: str,
     put: Callable[[BlobId, Buffer], None],
     *,
@@ -102,7 +102,7 @@ def write_stream(
     return sd_hash
 
 
-def _read_full(source: io.BufferedIOBase, buffer: memoryview) -> int:
+def _read_full(source: io.BufferedIOBase | io.RawIOBase, buffer: memoryview) -> int:
     """Fill *buffer* from *source* and return how many bytes there were before its end."""
     filled = 0
     while filled < len(buffer):

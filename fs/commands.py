@@ -13,9 +13,11 @@ import click
 import libernet
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, link_of, parse_link
+from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask, nobody
 from libernet.fs.lock import holder
 from libernet.fs.places import STATE_VARIABLE, Places
+from libernet.fs.publish_commands import publish
 from libernet.fs.unmount_command import unmount_and_wait
 
 EX_OK = 0
@@ -27,8 +29,6 @@ SYNC_SECONDS = 600.0
 SNAPSHOT_SECONDS = 3600.0
 
 _TOP_FOLDERS = ("backups", "snapshots", "bundles")
-
-_with_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def cli(context: click.Context, state: Path | None) -> None:
 
 @cli.command()
 @click.argument("name")
-@_with_json
+@with_json
 @click.pass_obj
 def snapshot(places: Places, name: str, *, as_json: bool) -> None:
     """Publish the backup NAME now and print the reference of the snapshot."""
@@ -79,7 +79,7 @@ def snapshot(places: Places, name: str, *, as_json: bool) -> None:
 @cli.command()
 @click.argument("path")
 @click.option("--link", is_flag=True, help="Print it as a link that a desktop opens: libernet:...")
-@_with_json
+@with_json
 @click.pass_obj
 def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
     """Print a reference that opens the backup, folder or file at PATH for whoever has it.
@@ -99,7 +99,7 @@ def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
 @cli.command("open")
 @click.argument("reference")
 @click.argument("name", required=False)
-@_with_json
+@with_json
 @click.pass_obj
 def open_(places: Places, reference: str, name: str | None, *, as_json: bool) -> None:
     """Open what REFERENCE, or a libernet: link, leads to as bundles/NAME; print where it is."""
@@ -115,7 +115,7 @@ def open_(places: Places, reference: str, name: str | None, *, as_json: bool) ->
 
 @cli.command()
 @click.argument("name")
-@_with_json
+@with_json
 @click.pass_obj
 def close(places: Places, name: str, *, as_json: bool) -> None:
     """Close the bundle that was opened as bundles/NAME; its blocks may stay for a while."""
@@ -125,7 +125,7 @@ def close(places: Places, name: str, *, as_json: bool) -> None:
 
 
 @cli.command()
-@_with_json
+@with_json
 @click.pass_obj
 def peers(places: Places, *, as_json: bool) -> None:
     """Show the other nodes that this one asked, and how they did."""
@@ -134,7 +134,7 @@ def peers(places: Places, *, as_json: bool) -> None:
 
 
 @cli.command()
-@_with_json
+@with_json
 @click.pass_obj
 def sync(places: Places, *, as_json: bool) -> None:
     """Come back when everything written so far is durable."""
@@ -144,7 +144,7 @@ def sync(places: Places, *, as_json: bool) -> None:
 
 
 @cli.command()
-@_with_json
+@with_json
 @click.pass_obj
 def status(places: Places, *, as_json: bool) -> None:
     """Show what is mounted, not yet durable and not yet published."""
@@ -153,7 +153,7 @@ def status(places: Places, *, as_json: bool) -> None:
 
 
 @cli.command()
-@_with_json
+@with_json
 @click.pass_obj
 def unmount(places: Places, *, as_json: bool) -> None:
     """Unmount, and come back when everything is durable."""
@@ -163,6 +163,9 @@ def unmount(places: Places, *, as_json: bool) -> None:
     unmount_and_wait(found.mountpoint, places.data)
     if as_json:
         click.echo(json.dumps({"unmounted": str(found.mountpoint)}))
+
+
+cli.add_command(publish)
 
 
 def _inside_mount(places: Places, path: str) -> str:

@@ -16,6 +16,7 @@ from libernet.blocks.reference import Reference, Suite
 from libernet.fs import journal_schema
 from libernet.fs.content import Extent, LogPlace, Piece
 from libernet.fs.inode import FIRST_INO, Inode
+from libernet.fs.transaction import Transaction
 
 _PRAGMAS = (
     "page_size = 2048",  # a commit of one small change writes four: 40 % more bytes with 4 KiB each
@@ -178,6 +179,10 @@ class JournalReader:
         rows = self._connection.execute("SELECT reference FROM share ORDER BY shared_ns")
         return [Reference.parse(reference) for (reference,) in rows]
 
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query of somebody who keeps a table of its own finds."""
+        return self._connection.execute(statement, values).fetchall()
+
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
         return row
@@ -216,7 +221,7 @@ class Journal:
 
     def apply(self, batch: Batch) -> None:
         """Commit *batch* in one transaction."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._apply_extents(connection, batch)
             connection.executemany("DELETE FROM inode WHERE ino = ?", _keys(batch.dropped))
             connection.executemany(
@@ -246,7 +251,7 @@ class Journal:
 
     def record_snapshot(self, snapshot: Snapshot, documents: list[FolderDocumentRow]) -> None:
         """Commit a published version together with what was learned on the way."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?)",
                 (
@@ -275,19 +280,19 @@ class Journal:
 
     def record_opened(self, name: bytes, reference: Reference, opened_ns: int) -> None:
         """Commit that a bundle is open under a name."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO opened VALUES (?, ?, ?)", (name, str(reference), opened_ns)
             )
 
     def record_closed(self, name: bytes) -> None:
         """Commit that no bundle is open under a name any more."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("DELETE FROM opened WHERE name = ?", (name,))
 
     def record_share(self, reference: Reference, path: bytes, shared_ns: int) -> None:
         """Commit that a reference was handed out for a path."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO share VALUES (?, ?, ?)", (str(reference), path, shared_ns)
             )
@@ -326,7 +331,7 @@ class Journal:
 
     def _remove_unlinked(self) -> None:
         """Finish the removal of inodes that were open without a name at the last end."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "DELETE FROM extent WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
             )
@@ -336,34 +341,9 @@ class Journal:
             )
             connection.execute("INSERT OR IGNORE INTO meta VALUES ('next_ino', ?)", (FIRST_INO,))
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._connection)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE to COMMIT, or ROLLBACK when the body raises or COMMIT fails."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
-
-    def __exit__(self, exc_type: object, *_: object) -> None:
-        if exc_type is None:
-            try:
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._rollback()
-                raise
-        else:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        # A full disk makes SQLite roll back by itself.
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+    def transaction(self) -> Transaction:
+        """Return a context that commits what is done to the connection that it provides."""
+        return Transaction(self._connection)
 
 
 def _keys(inos: list[int] | set[int]) -> Iterator[tuple[int]]:

@@ -4,7 +4,7 @@ import sqlite3
 
 from libernet.blocks.errors import StoreVersion
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = """
 -- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
@@ -97,12 +97,27 @@ CREATE TABLE share (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+_NEW_IN_2 = """
+-- What was published for everybody: as a flat bundle of the original's (`kind` 'flat') or as a
+-- stream of LBRYnet ('stream'). `path` is what it was made of, as it was called then. What a
+-- reference here needs stays in the store.
+CREATE TABLE publication (
+    reference    TEXT PRIMARY KEY,
+    path         BLOB NOT NULL,
+    kind         TEXT NOT NULL,
+    published_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables in an empty journal; StoreVersion when a newer program made them."""
+    """Make the tables in an empty journal, or bring those of an older program up to date.
+
+    Each in one transaction. Raises StoreVersion when a newer program made them.
+    """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
-        connection.executescript(f"BEGIN; {_TABLES}; PRAGMA user_version = {VERSION}; COMMIT;")
+        _run(connection, _TABLES + _NEW_IN_2)
         return
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
@@ -110,3 +125,11 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"the journal was written by a newer version of Libernet (journal version {version}, "
             f"this program knows {VERSION}): install that version"
         )
+    if version < VERSION:
+        _run(connection, _NEW_IN_2)
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {statements}; PRAGMA user_version = {VERSION}; COMMIT;"
+    )

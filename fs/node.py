@@ -22,6 +22,7 @@ from libernet.fs.nodes import Appearance, FolderNode, Node, folder_appearance
 from libernet.fs.outside import Outside
 from libernet.fs.overlay import Overlay
 from libernet.fs.pieces import PieceReader
+from libernet.fs.publications import Publications
 from libernet.fs.publisher import Publisher
 from libernet.fs.sealing import ChunkMaker, SealingWorkers
 from libernet.fs.settings import Settings
@@ -29,6 +30,7 @@ from libernet.fs.shelf import Shelf, ShelfFolder
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.space import Space
 from libernet.fs.storage import Storage
+from libernet.fs.stream_publisher import StreamPublisher
 from libernet.fs.stream_view import Streams, StreamsFolder
 from libernet.fs.tree import Changes, Tree
 from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
@@ -95,6 +97,8 @@ class LocalNode:
             quiet_seconds=settings.publish_after_seconds,
             announce=self.outside.announce,
         )
+        self.publications = Publications(storage, self.checkpointer.writing, clock)
+        self.stream_publisher = StreamPublisher(storage.store, self.publications)
         backups = Backups(
             tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
         )

@@ -13,6 +13,7 @@ from libernet.blocks.reference import Reference, parse_link
 from libernet.blocks.store import Store
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.node import LocalNode
+from libernet.fs.publish_commands import PublishCommands
 from libernet.fs.settings import Settings
 from libernet.fs.tree import os_error
 
@@ -37,6 +38,7 @@ class NodeCommands:
             "open": self._open,
             "close": self._close,
             "peers": self._peers,
+            **PublishCommands(self._node.stream_publisher).handlers(),
         }
 
     async def _sync(self, arguments: Answer) -> Answer:

@@ -10,6 +10,7 @@ import pytest
 from libernet.blocks.errors import StoreVersion
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference, Suite
+from libernet.fs import journal_schema
 from libernet.fs.content import Extent, LogPlace, Piece
 from libernet.fs.inode import FIRST_INO, ROOT_INO, Inode
 from libernet.fs.journal import Batch, FolderDocumentRow, Journal, JournalReader, Snapshot
@@ -291,12 +292,29 @@ def test_a_journal_of_a_newer_version_is_refused_and_left_alone(path: Path) -> N
     with Journal(path) as journal:
         _with_a_tree(journal)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {journal_schema.VERSION + 1}")
     connection.close()
     before = _dump(path)
     with pytest.raises(StoreVersion, match=r"newer version of Libernet.*install that version"):
         Journal(path).__enter__()
     assert _dump(path) == before
+
+
+def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None:
+    with Journal(path) as journal:
+        _with_a_tree(journal)
+        journal.record_snapshot(_snapshot("a", 1), [])
+    as_new = _dump(path)
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE publication; PRAGMA user_version = 1;")
+    connection.close()
+    assert _dump(path) != as_new
+    with Journal(path):
+        pass
+    assert _dump(path) == as_new
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (journal_schema.VERSION,)
+    connection.close()
 
 
 def test_snapshots_come_back_in_the_order_of_their_publishing(path: Path) -> None:
