@@ -147,6 +147,11 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
         """Say whether the parts stand in lists of their own: `part_lists`, not `parts`."""
         return self.contents_lists is not None
 
+    @property
+    def has_parts(self) -> bool:
+        """Say whether `parts` are known and not empty."""
+        return bool(self.contents)
+
     def parts(self) -> list[Part]:
         """Return the parts in file order, or raise FormatError where a reference is malformed."""
         if self.spilled:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from libernet.blocks.entries import (
     Attributes,
     FileEntry,
+    Part,
     PartKeys,
     PartListKeys,
     UnixKeys,
@@ -40,7 +41,9 @@ def check_file(name: bytes, entry: FileEntry) -> None:
         _attributes(unix)
 
 
-def check_sum(items: Iterable[PartKeys | PartListKeys], size: int, what: bytes | str) -> None:
+def check_sum(
+    items: Iterable[Part | PartKeys | PartListKeys], size: int, what: bytes | str
+) -> None:
     """Raise FormatError unless *items*, the parts of *what*, make up *size* bytes."""
     total = sum([item.size for item in items])
     if total != size:

@@ -19,14 +19,14 @@ from libernet.blocks.documents import Document, FolderEntry, parse_document
 from libernet.blocks.entries import (
     Attributes,
     FileEntry,
-    Part,
     PartKeys,
     UnixKeys,
     block_reference,
     link_keys,
 )
-from libernet.blocks.entry_checks import MAX_LINK_BYTES, check_sum
+from libernet.blocks.entry_checks import MAX_LINK_BYTES
 from libernet.blocks.errors import FormatError, UnknownVersion
+from libernet.blocks.flat_entries import FlatEntry, name_bytes, pack
 from libernet.blocks.names import check_name
 from libernet.blocks.reference import Reference
 
@@ -36,9 +36,9 @@ MAX_BUNDLE_BYTES: Final = 1024 * 1024
 MAX_PATH_BYTES: Final = 4095
 """Longest path in a bundle: Linux's PATH_MAX, less its NUL. The original knows no longer ones."""
 
-MAX_ENTRIES: Final = 250_000
+MAX_ENTRIES: Final = 400_000
 """Most files, links and folders of one bundle, those of its sub-bundles and the folders that only
-paths name among them. Each takes about 750 bytes of memory."""
+paths name among them. Each takes about 550 bytes of memory."""
 
 _EPOCH_SECONDS = 978_307_200.0  # 2001-01-01T00:00:00Z
 _MAX_NS = 2**63 - 1
@@ -48,29 +48,6 @@ _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 Owner = tuple[int, int]
 """User and group that files are shown as belonging to: bundles name none."""
-
-
-class FlatEntry(FileEntry, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """A file or link of a bundle, with the attributes that ours have in `unix` made up.
-
-    `rsrc` holds the parts of a macOS resource fork and `xattr_urls` the urls of the extended
-    attributes, whose blocks hold one value each. A link has neither these nor contents: what the
-    original stores with it is its target's.
-    """
-
-    rsrc: list[PartKeys] | None = None
-    xattr_urls: dict[str, str] | None = None
-
-    def parts(self) -> list[Part]:
-        """Return the parts in file order; FormatError too where they do not make up the size."""
-        if self.contents is not None:
-            check_sum(self.contents, self.size, "a file of a bundle")
-        return super().parts()
-
-    def xattr_references(self) -> dict[bytes, Reference]:
-        """Return by name what opens the values of extended attributes, or raise FormatError."""
-        urls = self.xattr_urls or {}
-        return {_bytes(name): block_reference(url) for name, url in urls.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +249,10 @@ class _Reader:
         mode = stat.S_IFREG | (0o444 if keys.readonly else 0o644)
         if keys.executable:
             mode |= 0o111
+        packed = pack(contents)
         return FlatEntry(
-            contents=contents,
+            contents=contents if packed is None else None,
+            packed=packed or b"",
             modified=keys.modified,
             size=keys.size,
             unix=self._unix(mode, mtime_ns),
@@ -282,7 +261,7 @@ class _Reader:
         )
 
     def _link(self, text: str, mtime_ns: int) -> FlatEntry:
-        target = _bytes(text)
+        target = name_bytes(text)
         if not 0 < len(target) <= MAX_LINK_BYTES or b"\0" in target:
             raise FormatError(f"a bundle has a symbolic link with the text {text[:80]!a}")
         link, escaped = link_keys(target)
@@ -319,7 +298,7 @@ class _Reader:
 
 def _path(text: str) -> list[bytes]:
     """Return the names that a path in a bundle is made of, or raise FormatError."""
-    path = _bytes(text)
+    path = name_bytes(text)
     if len(path) > MAX_PATH_BYTES:
         raise FormatError(f"a path of {len(path)} bytes is over {MAX_PATH_BYTES}")
     names = path.split(b"/")
@@ -338,14 +317,6 @@ def _index(text: str) -> bytes:
     return name
 
 
-def _bytes(text: str) -> bytes:
-    """Return the bytes of a name or link text: those that were no UTF-8 are lone surrogates."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise FormatError(f"{text[:80]!a} is not how a name is written") from None
-
-
 def _mtime_ns(modified: float) -> int:
     """Return nanoseconds since 1970, in the same rounding as the original restores times."""
     if not math.isfinite(modified):
@@ -355,7 +326,7 @@ def _mtime_ns(modified: float) -> int:
 
 def _checked_xattr(keys: dict[str, str]) -> dict[str, str]:
     for key in keys:
-        name = _bytes(key)
+        name = name_bytes(key)
         if not 0 < len(name) <= _MAX_XATTR_NAME_BYTES or b"\0" in name:
             raise FormatError(f"an extended attribute has the impossible name {key[:80]!a}")
     return keys

@@ -12,12 +12,8 @@ from libernet.blocks.documents import (
 )
 from libernet.blocks.entries import Part
 from libernet.blocks.errors import FormatError
-from libernet.blocks.flat_bundles import (
-    FlatBundle,
-    FlatEntry,
-    parse_bundle,
-    parse_sub_bundle,
-)
+from libernet.blocks.flat_bundles import FlatBundle, parse_bundle, parse_sub_bundle
+from libernet.blocks.flat_entries import FlatEntry
 from libernet.blocks.flat_tree import FlatTree
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference

@@ -132,7 +132,7 @@ def _small_files(listing: Listing) -> Iterator[FileEntry]:
     for entry in _walk(listing):
         if not isinstance(entry, FileEntry) or entry.spilled:
             continue
-        if entry.contents and entry.size <= SMALL_FILE_BYTES:
+        if entry.has_parts and entry.size <= SMALL_FILE_BYTES:
             yield entry
 
 

@@ -20,6 +20,9 @@ LOOK_SECONDS = 5.0
 it here. The kernel lets one look-up in a folder wait at a time, and a caller of it cannot be
 killed."""
 
+MOST_SECONDS = 30.0
+"""How long a look waits while sub-bundles keep arriving: 400,000 files take 5 s to parse."""
+
 _AT_ONCE = 16  # sub-bundles on their way: as many connections as there are to one peer
 
 _INLINE_BYTES = 32 * 1024
@@ -72,14 +75,17 @@ class Growth:
     async def grow(self, enough: Callable[[], bool] = lambda: False) -> LibernetError | None:
         """Bring all sub-bundles, or until *enough* of them; return why some are lacking.
 
-        It takes LOOK_SECONDS at most. The fetch goes on, so that another look may find them.
+        It waits LOOK_SECONDS for the next to arrive, MOST_SECONDS for all. The fetch goes on, so
+        that another look may find them.
         """
         if self.tree.pending:
-            with trio.move_on_after(LOOK_SECONDS):
+            latest = trio.current_time() + MOST_SECONDS
+            with trio.move_on_after(LOOK_SECONDS) as waiting:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._bring_all, nursery.cancel_scope)
                     while not enough():
                         await self._grown.wait()
+                        waiting.deadline = min(trio.current_time() + LOOK_SECONDS, latest)
                     nursery.cancel_scope.cancel()
         return self.lacking()
 

@@ -52,15 +52,16 @@ class _Opened:
     subfolders: Subfolders
     growth: Growth | None = None
 
-    async def find(self, name: bytes) -> FileEntry | FolderEntry | None:
-        """Return the entry *name*, brought if need be; raise what keeps it from being known."""
-        entry = self.listing.find(name)
-        if entry is None and self.growth is not None:
+    async def find_later(self, name: bytes) -> FileEntry | FolderEntry:
+        """Return the entry *name* that may come yet; raise what keeps it from being known."""
+        if self.growth is not None:
             lacking = await self.growth.grow(lambda: self.listing.find(name) is not None)
             entry = self.listing.find(name)
-            if entry is None and lacking is not None:
+            if entry is not None:
+                return entry
+            if lacking is not None:
                 raise lacking
-        return entry
+        raise os_error(errno.ENOENT)
 
     @property
     def entries(self) -> int:
@@ -195,9 +196,7 @@ class BundleFolder(FolderNode):
             if page is None:
                 raise os_error(errno.ENOENT)
             opened = await self._bundles.page(page, self._origin)
-        entry = await opened.find(name)
-        if entry is None:
-            raise os_error(errno.ENOENT)
+        entry = opened.listing.find(name) or await opened.find_later(name)
         return self._node(name, entry, opened)
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:

@@ -17,11 +17,13 @@ from libernet.blocks.flat_bundles import (
     MAX_BUNDLE_BYTES,
     MAX_PATH_BYTES,
     FlatBundle,
-    FlatEntry,
     parse_bundle,
     parse_flat_bundle,
     parse_sub_bundle,
 )
+from libernet.blocks.flat_entries import FlatEntry
+from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.reference import Reference
 from tests.support.flat_json import Json, main_file, parts, reference_of, rewrite_file, url
 
 OWNER = (1000, 100)
@@ -93,6 +95,37 @@ def test_both_dialects_give_the_same_files() -> None:
     assert of({}, timestamp=1.5).is_rewrite
     assert of({}, directories={"a": {}}).is_rewrite
     assert not of({}, directories={"a": None, "b": "c"}).is_rewrite
+
+
+AES256 = f"/sha256/{'3' * 64}/aes256/{'4' * 64}"
+
+
+@pytest.mark.parametrize(
+    "urls", [[AES256], [AES256, url(1)], [AES256, f"/sha256/{'5' * 64}"], [AES256 + "/"]]
+)
+def test_parts_are_what_their_urls_say_in_whatever_suite(urls: list[str]) -> None:
+    contents = [{"size": 10 + place, "url": text} for place, text in enumerate(urls)]
+    size = sum(part["size"] for part in contents)
+    entry = the_file(of({"a": {"contents": contents, "modified": 0, "size": size}}))
+    assert entry.has_parts
+    expected = [Reference.parse(text).block for text in urls]
+    assert [part.reference for part in entry.parts()] == expected
+    assert [part.size for part in entry.parts()] == [part["size"] for part in contents]
+    lying = the_file(of({"a": {"contents": contents, "modified": 0, "size": size - 1}}))
+    with pytest.raises(FormatError):
+        lying.parts()
+
+
+def test_a_part_that_fits_in_no_block_is_an_error_of_its_file() -> None:
+    for size in (MAX_BLOCK_BYTES + 1, 2**40):
+        huge = {"contents": [{"size": size, "url": AES256}], "modified": 0, "size": size}
+        with pytest.raises(FormatError, match="fits in no block"):
+            the_file(of({"a": huge})).parts()
+
+
+def test_an_empty_file_has_no_parts() -> None:
+    entry = the_file(of({"a": main_file()}))
+    assert (entry.has_parts, entry.parts()) == (False, [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from libernet.blocks.documents import Document
-from libernet.blocks.flat_bundles import FlatBundle, FlatEntry, parse_bundle, parse_sub_bundle
+from libernet.blocks.flat_bundles import FlatBundle, parse_bundle, parse_sub_bundle
+from libernet.blocks.flat_entries import FlatEntry
 from libernet.blocks.flat_tree import FlatTree
 from libernet.blocks.missing import missing
 from libernet.blocks.reference import Reference, Suite

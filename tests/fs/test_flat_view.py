@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from libernet.blocks.errors import (
     BlockNotFound,
@@ -224,6 +225,34 @@ async def test_a_name_is_found_as_soon_as_its_sub_bundle_arrives(
             assert found == ["here"]
             world.put(late)
         assert found == ["here", "late"]
+
+
+@pytest.mark.parametrize(("most_seconds", "outcome"), [(3600.0, None), (0.0, PeerTimeout)])
+async def test_a_look_waits_on_while_sub_bundles_keep_arriving(
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+    most_seconds: float,
+    outcome: type[Exception] | None,
+) -> None:
+    monkeypatch.setattr(bundle_growth, "LOOK_SECONDS", 5.0)
+    monkeypatch.setattr(bundle_growth, "MOST_SECONDS", most_seconds)
+    world = World()
+    late = [serialized({"files": {f"{number}": main_file()}}) for number in range(5)]
+    root = world.open({"files": {}, "bundles": sub_bundles(*map(world.delay, late))})
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def arrive() -> None:
+            for each in late:
+                await trio.sleep(4)
+                world.put(each)
+
+        if outcome is None:
+            assert (await at(root, "4")).appearance.size == 0
+            assert trio.current_time() == 20
+        else:
+            assert await refusal(root, "4") is outcome
+            assert trio.current_time() < 20
 
 
 async def test_a_sub_bundle_that_nobody_has_is_asked_for_again() -> None:
