@@ -48,6 +48,7 @@ from libernet.blocks.errors import (
     StoreError,
 )
 from libernet.blocks.ids import StoredId
+from libernet.blocks.like_index import LikeIndex
 from libernet.blocks.store_cache import BlockCache, CacheLimits
 from libernet.blocks.store_check import Finding, Pace, check_blocks, stray_files
 from libernet.blocks.store_collection import Collection
@@ -80,7 +81,7 @@ class Store:
     """The blocks in *folder*, between `with` and its end, for any number of threads.
 
     State: what its parts hold: files, index, the queue of what is not committed yet, the cache.
-    The queue's two locks are everybody's.
+    The queue's two locks are everybody's. `like` finds blocks of which others may be told.
     """
 
     small_bytes: Final = SMALL_BLOCK_BYTES
@@ -104,6 +105,7 @@ class Store:
         limits = CacheLimits(cache_bytes, reserve_bytes)
         self._cache = BlockCache(self._index, self._files, self._queue, limits=limits, clock=clock)
         self._held_bytes = held_bytes
+        self.like = LikeIndex(self._index, self._queue)
         self._damage = Damage(
             self._index, self._files, self._queue, find=self._entry, load=self._load
         )

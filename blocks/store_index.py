@@ -147,7 +147,7 @@ class BlockIndex:
     def totals(self) -> dict[BlockClass, StoreTotals]:
         """Count the blocks of each class: a scan, 0.2 s per million."""
         counted = self.totals_of
-        blocks, size_bytes = self._ask_all(_TOTALS)[0]
+        blocks, size_bytes = self.ask_all(_TOTALS)[0]
         own = StoreTotals(
             blocks - sum(totals.blocks for totals in counted.values()),
             size_bytes - sum(totals.bytes for totals in counted.values()),
@@ -160,16 +160,16 @@ class BlockIndex:
 
     def behind(self, block_id: bytes, limit: int) -> list[Entry]:
         """Return up to *limit* entries, without contents, behind an id, by id; b"" is the start."""
-        return [_entry(row) for row in self._ask_all(_BEHIND, block_id, limit)]
+        return [_entry(row) for row in self.ask_all(_BEHIND, block_id, limit)]
 
     def damage(self) -> list[str]:
         """Return what SQLite finds wrong with the file itself (0.5 s per million blocks)."""
-        found = [row[0] for row in self._ask_all("PRAGMA quick_check(10)")]
+        found = [row[0] for row in self.ask_all("PRAGMA quick_check(10)")]
         return [] if found == ["ok"] else found
 
     def least_recently_asked(self, limit: int) -> list[Entry]:
         """Return up to *limit* cached blocks, without contents, the first to go first."""
-        return [_entry(row) for row in self._ask_all(_LEAST_RECENTLY_ASKED, limit)]
+        return [_entry(row) for row in self.ask_all(_LEAST_RECENTLY_ASKED, limit)]
 
     def replace(self, entries: Sequence[Entry]) -> None:
         """Make these entries the index's own, durably and all together or none of them."""
@@ -183,7 +183,7 @@ class BlockIndex:
             blocks.append(
                 (bytes(entry.id), entry.block_class, entry.size_bytes, content_row, entry.asked)
             )
-        self._commit(
+        self.commit(
             ("DELETE FROM block WHERE id = ?", [block[:1] for block in blocks]),
             ("INSERT INTO content (row, bytes) VALUES (?, ?)", contents),
             (
@@ -196,24 +196,24 @@ class BlockIndex:
     def pin(self, block_ids: Iterable[StoredId], owner: str) -> None:
         """Let *owner* have these blocks pinned, durably."""
         rows = [(bytes(block_id), owner) for block_id in block_ids]
-        self._commit(("INSERT OR IGNORE INTO pin VALUES (?, ?)", rows))
+        self.commit(("INSERT OR IGNORE INTO pin VALUES (?, ?)", rows))
 
     def unpin(self, owner: str) -> None:
         """Forget all pins of *owner*, durably."""
-        self._commit(("DELETE FROM pin WHERE owner = ?", [(owner,)]))
+        self.commit(("DELETE FROM pin WHERE owner = ?", [(owner,)]))
 
     def remove_own(self, block_ids: Iterable[StoredId]) -> None:
         """Forget those of these blocks that are one's own, durably and in one transaction."""
         rows = [(bytes(block_id),) for block_id in block_ids]
-        self._commit(("DELETE FROM block WHERE id = ? AND class = 1", rows))
+        self.commit(("DELETE FROM block WHERE id = ? AND class = 1", rows))
 
     def remove(self, block_id: StoredId) -> None:
         """Forget a block, durably."""
-        self._commit(("DELETE FROM block WHERE id = ?", [(bytes(block_id),)]))
+        self.commit(("DELETE FROM block WHERE id = ?", [(bytes(block_id),)]))
 
     def forget_cached(self, gone: Iterable[StoredId], asked: Mapping[StoredId, int]) -> None:
         """Forget the cached blocks among *gone* and note when those in *asked* were asked for."""
-        self._commit(
+        self.commit(
             (
                 "DELETE FROM block WHERE id = ? AND class = 2",
                 [(bytes(block_id),) for block_id in gone],
@@ -239,7 +239,8 @@ class BlockIndex:
             raise StoreError(f"{self._path} is not open")
         return self._writer
 
-    def _commit(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+    def commit(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Do all of these statements, each for all of its rows, durably, or none of them."""
         writer = self._open_writer()
         try:
             writer.execute("BEGIN IMMEDIATE")
@@ -254,10 +255,11 @@ class BlockIndex:
         self.totals_of = totals
 
     def _ask(self, query: str, *parameters: bytes) -> tuple[Any, ...] | None:
-        rows = self._ask_all(query, *parameters)
+        rows = self.ask_all(query, *parameters)
         return rows[0] if rows else None
 
-    def _ask_all(self, query: str, *parameters: bytes | int) -> list[tuple[Any, ...]]:
+    def ask_all(self, query: str, *parameters: bytes | int) -> list[tuple[Any, ...]]:
+        """Return what a query finds among what is committed."""
         try:
             reader = self._idle_readers.pop()
         except IndexError:

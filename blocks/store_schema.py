@@ -30,6 +30,10 @@ STORE_VERSION = 2
 # class_total    one row for CACHED and one for HELD: how many there are (blocks), and the sum of
 #                their sizes (bytes). Kept true by triggers, so that no start has to count rows.
 #
+# public.id      a block of one's own that was published: the node may speak of it. Stays as long as
+#                the publication, also while the block is damaged or missing. held_block finds those
+#                held for others as quickly (both: like_index.py).
+#
 # pin.id, owner  a block, here or not yet, that is neither evicted nor collected as long as any
 #                owner has a row for it.
 _SCHEMA = """
@@ -61,6 +65,8 @@ END;
 CREATE TRIGGER counted_block_goes AFTER DELETE ON block WHEN old.class <> 1 BEGIN
     UPDATE class_total SET blocks = blocks - 1, bytes = bytes - old.size WHERE class = old.class;
 END;
+CREATE TABLE public (id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX held_block ON block (id, size) WHERE class = 3;
 CREATE TABLE pin (id BLOB NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (id, owner)) WITHOUT ROWID;
 """
 
