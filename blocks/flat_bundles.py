@@ -33,7 +33,7 @@ from libernet.blocks.reference import Reference
 MAX_BUNDLE_BYTES: Final = 1024 * 1024
 """Largest JSON of one bundle, python_rewrite's limit; main's is 16 bytes less."""
 
-MAX_PATH_BYTES: Final = 4095
+MAX_PATH_CHARACTERS: Final = 4095
 """Longest path in a bundle: Linux's PATH_MAX, less its NUL. The original knows no longer ones."""
 
 MAX_ENTRIES: Final = 400_000
@@ -160,7 +160,8 @@ def _refuse_constant(text: str) -> float:
 class _Reader:
     """Make a bundle of its JSON.
 
-    State: _top, the folder that all stands in; _entries, how many entries were made.
+    State: _top, the folder that all stands in; _entries, how many entries were made; _latest, the
+    path of a folder and that folder: most paths go on where the last one did, as keys are sorted.
     """
 
     def __init__(self, decoded: Any, owner: Owner, folder: Attributes | None) -> None:
@@ -178,6 +179,7 @@ class _Reader:
         self._attributes = folder or self._folder_attributes()
         self._entries = 0
         self._top = Document({}, {}, (), self._attributes)
+        self._latest: tuple[str | None, Document] = (None, self._top)
 
     def bundle(self) -> FlatBundle:
         keys = self._keys
@@ -205,10 +207,17 @@ class _Reader:
 
     def _add(self, text: str, entry: FlatEntry | None) -> None:
         """Add what stands at a path: a file or link, or (None) a folder."""
-        *above, name = _path(text)
+        if len(text) > MAX_PATH_CHARACTERS:
+            raise FormatError(f"a path of {len(text)} characters is over {MAX_PATH_CHARACTERS}")
+        above, slash, last = text.rpartition("/")
         listing = self._top
-        for part in above:
-            listing = self._folder(listing, part, text)
+        if slash and above == self._latest[0]:
+            listing = self._latest[1]
+        elif slash:
+            for part in _names(above, text):
+                listing = self._folder(listing, part, text)
+            self._latest = above, listing
+        [name] = _names(last, text)
         if entry is None:
             self._folder(listing, name, text)
             return
@@ -296,22 +305,19 @@ class _Reader:
         return any(isinstance(each, _LinkKeys) for each in (keys.directories or {}).values())
 
 
-def _path(text: str) -> list[bytes]:
-    """Return the names that a path in a bundle is made of, or raise FormatError."""
-    path = name_bytes(text)
-    if len(path) > MAX_PATH_BYTES:
-        raise FormatError(f"a path of {len(path)} bytes is over {MAX_PATH_BYTES}")
-    names = path.split(b"/")
+def _names(text: str, path: str) -> list[bytes]:
+    """Return the names that *text*, the whole or a part of *path*, is made of, or FormatError."""
+    names = name_bytes(text).split(b"/")
     try:
         for name in names:
             check_name(name)
     except FormatError as exc:
-        raise FormatError(f"a bundle has the path {text[:80]!a}: {exc}") from exc
+        raise FormatError(f"a bundle has the path {path[:80]!a}: {exc}") from exc
     return names
 
 
 def _index(text: str) -> bytes:
-    [name, *below] = _path(text)
+    [name, *below] = _names(text, text)
     if below:
         raise FormatError(f"the index of a bundle is {text[:80]!a}, which is not in its top folder")
     return name

@@ -15,7 +15,7 @@ from libernet.blocks.documents import Document, FolderEntry
 from libernet.blocks.errors import FormatError, UnknownVersion
 from libernet.blocks.flat_bundles import (
     MAX_BUNDLE_BYTES,
-    MAX_PATH_BYTES,
+    MAX_PATH_CHARACTERS,
     FlatBundle,
     parse_bundle,
     parse_flat_bundle,
@@ -244,7 +244,7 @@ BAD_PATHS = [
     "a\0b",
     "\0",
     "a" * 256,
-    "a/" * (MAX_PATH_BYTES // 2) + "ab",
+    "a/" * (MAX_PATH_CHARACTERS // 2) + "ab",
     "a/" * 500_000 + "a",
     "\ud800",
     "\udc00",
