@@ -3,7 +3,8 @@
 A descriptor says how many bytes are stored in each blob, not how many of the file it holds: that
 shows in its padding. So blobs are opened to know where the others begin and how long the file is:
 one of each stored length, and the last. All others of that length are taken to hold as much, which
-is looked at again when they are read: a stream in which that is not so cannot be read.
+is looked at again when they are read. Where that is not so, reading fails, and from then on every
+blob is opened to know where the next one begins.
 """
 
 import errno
@@ -33,8 +34,9 @@ class Stream:
     """The file of one stream, as far as its blobs can be had.
 
     State
-      _held   how much of the file a blob holds, by _kind, once one of that kind was opened
-      _ends   the offset in the file at which each of the first blobs ends
+      _held      how much of the file a blob holds, by _kind, once one of that kind was opened
+      _ends      the offset in the file at which each of the first blobs ends
+      _is_even   whether, as far as is known, blobs that are equally long hold as much
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Stream:
         self._is_here = is_here
         self._held: dict[int, int] = {}
         self._ends: list[int] = []
+        self._is_even = True
 
     async def size(self) -> int:
         """Return how long the file is; nobody is asked for blobs that are not here.
@@ -76,15 +79,16 @@ class Stream:
             number = await self._blob_at(offset)
             if number is None:
                 break
+            begin, next_begin = self._ends[number - 1] if number else 0, self._ends[number]
             piece = await self._piece(number)
-            begin = self._ends[number - 1] if number else 0
-            if begin + len(piece) != self._ends[number]:
+            if begin + len(piece) != next_begin:
+                self._forget_ends()
                 raise FormatError(
                     f"blobs of stream {self.descriptor.sd_hash} are equally long and hold different"
-                    " amounts: it cannot be read"
+                    " amounts: look into its folder again, and then read it from the start"
                 )
             pieces.append(memoryview(piece)[offset - begin : end - begin])
-            offset = self._ends[number]
+            offset = next_begin
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read_ahead(self, offset: int, length: int) -> None:
@@ -119,9 +123,15 @@ class Stream:
         return self._kind(number) in self._held or self._is_here(self.descriptor.blobs[number].id)
 
     def _kind(self, number: int) -> int:
-        """Return what blobs share that hold as much: the stored length, and 0 for the last one."""
+        """Return what blobs share that hold as much: their stored length, unless they are odd."""
         blobs = self.descriptor.blobs
-        return blobs[number].length if number < len(blobs) - 1 else 0
+        is_odd = number == len(blobs) - 1 or not self._is_even
+        return -1 - number if is_odd else blobs[number].length
+
+    def _forget_ends(self) -> None:
+        self._is_even = False
+        self._held.clear()
+        self._ends.clear()
 
     async def _piece(self, number: int) -> bytes:
         piece = await self._chunks.get(self.descriptor.reference(number))

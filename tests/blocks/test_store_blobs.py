@@ -1,15 +1,17 @@
 """Blobs of LBRYnet in the store: named by SHA-384, otherwise blocks like any other."""
 
+import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from libernet.blocks.errors import BlockCorrupt, BlockNotFound, BlockTooLarge
+from libernet.blocks.errors import BlockCorrupt, BlockNotFound, BlockTooLarge, StoreFull
 from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_BLOB_BYTES
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
+from libernet.blocks.streams import write_stream
 
 _SIZES = [0, 4096, SMALL_BLOCK_BYTES + 1, MAX_BLOB_BYTES]
 
@@ -46,6 +48,19 @@ def test_a_blob_and_a_block_of_the_same_bytes_stand_beside_each_other(tmp_path: 
 def test_more_than_a_blob_may_have_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path) as store, pytest.raises(BlockTooLarge):
         store.put(BlobId(bytes(48)), bytes(MAX_BLOB_BYTES + 1))
+
+
+def test_a_stream_for_which_there_is_no_room_leaves_what_was_there(small_disk: Path) -> None:
+    held = os.urandom(100_000)
+    with Store(small_disk / "store", reserve_bytes=0) as store:
+        store.put(BlobId.of(held), held)
+        store.flush()
+        with pytest.raises(StoreFull):
+            write_stream(io.BytesIO(bytes(20 * MAX_BLOB_BYTES)), "large", store.put)
+        assert store.get(BlobId.of(held)) == held
+    with Store(small_disk / "store", reserve_bytes=0) as store:
+        assert store.get(BlobId.of(held)) == held
+        assert list(store.check(read=True)) == []
 
 
 def test_a_cached_blob_survives_a_crash_and_one_without_a_row_does_not(tmp_path: Path) -> None:

@@ -166,14 +166,20 @@ async def test_of_a_long_stream_two_blobs_are_opened_to_know_its_size() -> None:
     assert world.asked[3:] == [ids[31]]
 
 
-async def test_a_stream_whose_equally_long_blobs_hold_different_amounts_is_not_served_wrong() -> (
-    None
-):
-    ids, blobs = cut_stream([bytes(100), bytes(101), b"end"])
-    file = await World(blobs).file(ids[0])
-    assert await file.read(0, 50) == bytes(50)
+async def test_where_equally_long_blobs_hold_different_amounts_only_the_first_read_fails() -> None:
+    pieces = [os.urandom(length) for length in (100, 101, 100, 97, 3)]
+    content = b"".join(pieces)
+    ids, blobs = cut_stream(pieces)
+    world = World(blobs)
+    file = await world.file(ids[0])
+    assert await file.read(0, 50) == content[:50]
     with pytest.raises(FormatError, match="different amounts"):
-        await read_through(file)
+        await read_through(file, 10)
+    again = await world.file(ids[0])
+    assert again.appearance.size == len(content)
+    for each in (file, again):
+        assert await read_through(each, 10) == content
+        assert await each.read(299, 5) == content[299:304]
 
 
 async def test_a_blob_that_is_shorter_than_its_descriptor_says_is_refused() -> None:

@@ -41,6 +41,14 @@ def test_a_published_stream_is_a_file_in_the_mount_after_a_restart_too(
     assert os.listdir(node.mountpoint / "sha384") == []
 
 
+def test_a_stream_whose_address_was_printed_survives_the_end_of_the_process(
+    node: Node, published: Path
+) -> None:
+    node.kill()
+    node.mount()
+    assert published.read_bytes() == _CONTENT
+
+
 def test_a_stream_is_read_in_any_order(published: Path) -> None:
     with published.open("rb", buffering=0) as file:
         for offset in (len(_CONTENT) - 10, MAX_PIECE_BYTES - 5, 0, 2 * MAX_PIECE_BYTES - 1):
