@@ -50,6 +50,8 @@ ROWS = (
     Row("reads.p50", "random 4 KiB, cold: p50", "ms"),
     Row("reads.p99", "random 4 KiB, cold: p99", "ms"),
     Row("reads.memory", "random reads: memory", "MiB"),
+    Row("like.p50", "ids like another: p50", "ms"),
+    Row("like.p99", "ids like another: p99", "ms"),
     Row("start.warm", "start to mounted"),
     Row("start.cold", "start to mounted, cold"),
 )
@@ -105,6 +107,7 @@ MARKS = (
     Mark("commits.delete_bytes", "bytes of commits in rollback mode", 4.0, "plain"),
     Mark("reads.p50", "random read, p50", 0.001),
     Mark("reads.p99", "random read, p99", 0.005),
+    Mark("like.p50", "ids like another, p50", 0.001),
     *(
         Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
         for figure in (
