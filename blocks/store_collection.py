@@ -1,9 +1,10 @@
 """Collecting blocks of one's own that nothing needs any more: mark, then sweep."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ _ROWS_PER_COMMIT = 256
 """Blocks forgotten in one transaction, for which a flush may have to wait: 5 to 8 ms."""
 
 _PAGES_GIVEN_BACK = 4096
+_MARKS_AT_ONCE = 1000
 
 _MARKS_SCHEMA = """
 PRAGMA journal_mode=OFF;
@@ -82,11 +84,13 @@ class Collection:
 
     def keep(self, block_ids: Iterable[StoredId]) -> None:
         """Mark blocks that are needed; StoreFull or StoreError if that cannot be noted."""
-        rows = ((bytes(block_id),) for block_id in block_ids)
-        try:
-            self._marks.executemany("INSERT OR IGNORE INTO kept VALUES (?)", rows)
-        except sqlite3.Error as exc:
-            raise store_error(exc, self._path) from exc
+        waiting = iter(block_ids)
+        # In portions: finding out the next ids may mark some others.
+        while rows := [(bytes(block_id),) for block_id in islice(waiting, _MARKS_AT_ONCE)]:
+            try:
+                self._marks.executemany("INSERT OR IGNORE INTO kept VALUES (?)", rows)
+            except sqlite3.Error as exc:
+                raise store_error(exc, self._path) from exc
 
     def enter(self, block_id: StoredId) -> bool:
         """Mark a block that names others; return whether what it names is still to be marked."""
@@ -97,14 +101,18 @@ class Collection:
         except sqlite3.Error as exc:
             raise store_error(exc, self._path) from exc
 
-    def sweep(self, *, dry_run: bool = False) -> Collected:
+    def sweep(
+        self, *, dry_run: bool = False, go_on: Callable[[], None] = lambda: None
+    ) -> Collected:
         """Give up all blocks of one's own that are not needed, durably; with *dry_run* count them.
 
-        Rows go first, in transactions of their own, then files: a crash at any moment leaves files
-        without rows, which nothing reads and the next sweep removes. Raises StoreError.
+        *go_on* is called between transactions, and ends the sweep there by raising. Rows go first,
+        each time, then files: a crash at any moment leaves files without rows, which nothing reads
+        and the next sweep removes. Raises StoreError.
         """
         blocks = size_bytes = 0
         for unneeded in self._unneeded():
+            go_on()
             gone = unneeded if dry_run else self._give_up(unneeded)
             blocks += len(gone)
             size_bytes += sum(entry.size_bytes for entry in gone)

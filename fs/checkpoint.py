@@ -87,6 +87,11 @@ class Checkpointer:
             if self._error is not None and self._committed < target:
                 raise _as_os_error(self._error) from self._error
 
+    async def settled(self) -> None:
+        """Return when the journal names every chunk that was sealed before."""
+        await self._workers.drain()
+        await self.durable()
+
     async def durable_at_last(self) -> None:
         """Return when everything is durable: nobody else will do it.
 

@@ -107,6 +107,14 @@ CREATE TABLE publication (
     kind         TEXT NOT NULL,
     published_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- Extended attributes of the inodes above.
+CREATE TABLE xattr (
+    ino   INTEGER NOT NULL,
+    name  BLOB NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (ino, name)
+) WITHOUT ROWID;
 """
 
 

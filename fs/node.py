@@ -15,6 +15,7 @@ from libernet.fs.backups import Backups
 from libernet.fs.bundle_view import Bundles
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.chunks import ChunkCache
+from libernet.fs.collection import Collector
 from libernet.fs.files import Files
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.namespace import MOUNT_INO, Namespace
@@ -99,6 +100,13 @@ class LocalNode:
         )
         self.publications = Publications(storage, self.checkpointer.writing, clock)
         self.stream_publisher = StreamPublisher(storage.store, self.publications)
+        self.collector = Collector(
+            storage=storage,
+            checkpointer=self.checkpointer,
+            publisher=self.publisher,
+            streams=self.stream_publisher,
+            publications=self.publications,
+        )
         backups = Backups(
             tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
         )

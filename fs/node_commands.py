@@ -15,6 +15,7 @@ from libernet.fs.inode import ROOT_INO
 from libernet.fs.node import LocalNode
 from libernet.fs.publish_commands import PublishCommands
 from libernet.fs.settings import Settings
+from libernet.fs.store_commands import StoreCommands
 from libernet.fs.tree import os_error
 
 Answer = dict[str, Any]
@@ -39,6 +40,7 @@ class NodeCommands:
             "close": self._close,
             "peers": self._peers,
             **PublishCommands(self._node.stream_publisher).handlers(),
+            **StoreCommands(self._node.collector).handlers(),
         }
 
     async def _sync(self, arguments: Answer) -> Answer:

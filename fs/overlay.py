@@ -8,7 +8,8 @@ import errno
 from bisect import bisect_right
 
 from libernet.fs.inode import FIRST_INO, Inode
-from libernet.fs.journal import Batch, JournalReader
+from libernet.fs.journal import Batch
+from libernet.fs.journal_reader import JournalReader
 
 _CLEAN_INODES = 20_000
 """Committed inodes kept at hand: about 8 MB."""

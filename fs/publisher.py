@@ -17,7 +17,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.files import Files
-from libernet.fs.journal import FolderDocumentRow, Snapshot
+from libernet.fs.journal_reader import FolderDocumentRow, Snapshot
 from libernet.fs.sealing import ChunkMaker
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.storage import Storage
@@ -55,7 +55,7 @@ class Publisher:
     State
       _watched   backups with something unpublished, by inode
     Tasks
-      run() looks at what was committed and publishes. `_busy` is held for a whole publication:
+      run() looks at what was committed and publishes. `busy` is held for a whole publication:
       one at a time.
     """
 
@@ -82,7 +82,7 @@ class Publisher:
         self._snapshots = snapshots
         self._quiet_seconds = quiet_seconds
         self._announce = announce
-        self._busy = trio.Lock()
+        self.busy = trio.Lock()
         self._watched: dict[int, _Watch] = {}
 
     async def run(self) -> None:
@@ -115,7 +115,7 @@ class Publisher:
 
         Raises FileNotFoundError when it was removed before that was done.
         """
-        async with self._busy:
+        async with self.busy:
             await self._files.seal_all()
             await self._checkpointer.durable()
             latest = self._snapshots.latest(ino)
@@ -130,11 +130,11 @@ class Publisher:
         The reference opens nothing above or beside it. FileNotFoundError when it is gone by then.
         """
         await self.publish(backup)
-        async with self._busy:
+        async with self.busy:
             reference = await trio.to_thread.run_sync(self._write_part, folder, name)
-        now_ns = self._tree.clock()
-        async with self._checkpointer.writing:
-            await trio.to_thread.run_sync(self._journal.record_share, reference, path, now_ns)
+            now_ns = self._tree.clock()
+            async with self._checkpointer.writing:
+                await trio.to_thread.run_sync(self._journal.record_share, reference, path, now_ns)
         self._announce(reference.id)
         return reference
 

@@ -3,7 +3,7 @@
 import time
 
 from libernet.blocks.ids import BlockId
-from libernet.fs.journal import JournalReader, Snapshot
+from libernet.fs.journal_reader import JournalReader, Snapshot
 from libernet.fs.tree import Tree
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from libernet.blocks.secret import load_or_create_secret
 from libernet.blocks.store import CACHE_BYTES, Store
 from libernet.fs.datalog import DataLog
-from libernet.fs.journal import Journal, JournalReader
+from libernet.fs.journal import Journal
+from libernet.fs.journal_reader import JournalReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from libernet.blocks.folder_writer import ChildFolder, FolderDocument, FolderWri
 from libernet.blocks.reference import Reference
 from libernet.fs.content import Extent
 from libernet.fs.inode import Inode
-from libernet.fs.journal import FolderDocumentRow, JournalReader
+from libernet.fs.journal_reader import FolderDocumentRow, JournalReader
 from libernet.fs.sealing import ChunkMaker, SealedChunk, ranges_to_seal
 from libernet.fs.tree import os_error
 

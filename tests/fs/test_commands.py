@@ -8,8 +8,9 @@ import trio
 
 import libernet
 from libernet.blocks.errors import LibernetError
-from libernet.fs.commands import main, size_text
+from libernet.fs.commands import main
 from libernet.fs.control import ControlServer, Handler
+from libernet.fs.describe import size_text
 from libernet.fs.lock import StateLock
 
 REFERENCE = f"/sha256/{'1' * 64}/aes256gcm/{'2' * 64}"

@@ -13,7 +13,8 @@ from libernet.blocks.reference import Reference, Suite
 from libernet.fs import journal_schema
 from libernet.fs.content import Extent, LogPlace, Piece
 from libernet.fs.inode import FIRST_INO, ROOT_INO, Inode
-from libernet.fs.journal import Batch, FolderDocumentRow, Journal, JournalReader, Snapshot
+from libernet.fs.journal import Batch, Journal
+from libernet.fs.journal_reader import FolderDocumentRow, JournalReader, Snapshot
 
 _BACKUP, _FOLDER, _OTHER, _FILE, _ELSEWHERE = range(FIRST_INO, FIRST_INO + 5)
 _REFERENCE = Reference(BlockId.of(b"a block"), Suite.AES256GCM, b"k" * 32)
@@ -306,7 +307,9 @@ def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None
         journal.record_snapshot(_snapshot("a", 1), [])
     as_new = _dump(path)
     with sqlite3.connect(path) as connection:
-        connection.executescript("DROP TABLE publication; PRAGMA user_version = 1;")
+        connection.executescript(
+            "DROP TABLE publication; DROP TABLE xattr; PRAGMA user_version = 1;"
+        )
     connection.close()
     assert _dump(path) != as_new
     with Journal(path):

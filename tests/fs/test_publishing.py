@@ -15,7 +15,7 @@ import trio.testing
 from libernet.blocks.errors import StoreFull
 from libernet.blocks.reference import Reference
 from libernet.fs import publisher
-from libernet.fs.journal import Snapshot
+from libernet.fs.journal_reader import Snapshot
 from libernet.fs.node import LocalNode
 from libernet.fs.storage import Storage
 from libernet.fs.tree import Changes, NewInode

@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from libernet.blocks.errors import LibernetError
-from libernet.fs.commands import describe, describe_peers, main
+from libernet.fs.commands import main
 from libernet.fs.control import ControlServer
+from libernet.fs.describe import describe, describe_peers
 from libernet.fs.lock import Phase, StateLock
 
 ID, KEY = "1" * 64, "2" * 64

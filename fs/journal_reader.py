@@ -1,0 +1,176 @@
+"""Reading the journal: the backups as they were committed last."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from libernet.blocks.ids import BlockId
+from libernet.blocks.reference import Reference, Suite
+from libernet.fs.content import Extent, LogPlace, Piece
+from libernet.fs.inode import Inode
+
+INODE_COLUMNS = (
+    "ino, mode, uid, gid, size, nlink, rdev, atime_ns, mtime_ns, ctime_ns, parent, target"
+)
+EXTENT_COLUMNS = "start, length, skip, piece_length, block_id, suite, block_key, segment, position"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One published version of a backup."""
+
+    number: int
+    backup: int
+    backup_name: bytes
+    name: str
+    reference: Reference
+    generation: int
+    published_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDocumentRow:
+    """What publishing knows of a folder's document."""
+
+    ino: int
+    json_bytes: int
+    levels: int
+    reference: Reference | None
+
+
+class JournalReader:
+    """Look things up as they were committed last."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.close()
+
+    def begin(self) -> None:
+        """Look at one committed state from now on, whatever is committed meanwhile."""
+        self._connection.execute("BEGIN")
+        self.meta("generation")
+
+    def meta(self, key: str) -> int:
+        row = self._one("SELECT value FROM meta WHERE key = ?", key)
+        return int(row[0]) if row else 0
+
+    def inode(self, ino: int) -> Inode | None:
+        row = self._one(f"SELECT {INODE_COLUMNS} FROM inode WHERE ino = ?", ino)
+        return Inode(*row) if row else None
+
+    def child(self, parent: int, name: bytes) -> int | None:
+        row = self._one("SELECT ino FROM entry WHERE parent = ? AND name = ?", parent, name)
+        return row[0] if row else None
+
+    def children(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
+        """Return up to *limit* entries of a folder behind the name *after*, by name."""
+        rows = self._connection.execute(
+            f"SELECT name, {INODE_COLUMNS} FROM entry JOIN inode USING (ino)".replace(
+                " parent,", " inode.parent,"
+            )
+            + " WHERE entry.parent = ? AND name > ? ORDER BY name LIMIT ?",
+            (parent, after, limit),
+        )
+        return [(row[0], Inode(*row[1:])) for row in rows]
+
+    def child_folders(self, parent: int) -> list[int]:
+        """Return the inodes of the folders directly in a folder."""
+        rows = self._connection.execute(
+            "SELECT ino FROM inode WHERE parent = ? AND parent <> 0 AND nlink > 0", (parent,)
+        )
+        return [row[0] for row in rows]
+
+    def names(self, ino: int) -> list[tuple[int, bytes]]:
+        """Return each name of an inode with the folder that it stands in."""
+        rows = self._connection.execute("SELECT parent, name FROM entry WHERE ino = ?", (ino,))
+        return list(rows)
+
+    def extents(self, ino: int) -> list[Extent]:
+        rows = self._connection.execute(
+            f"SELECT {EXTENT_COLUMNS} FROM extent WHERE ino = ? ORDER BY start", (ino,)
+        )
+        return [_extent(row) for row in rows]
+
+    def unsealed_files(self) -> list[int]:
+        """Return the inodes of files that have bytes in the data log."""
+        rows = self._connection.execute("SELECT DISTINCT ino FROM extent WHERE segment IS NOT NULL")
+        return [row[0] for row in rows]
+
+    def changed(self, ino: int) -> int:
+        """Return the generation that last changed something at or below the folder."""
+        row = self._one("SELECT changed FROM inode WHERE ino = ?", ino)
+        return int(row[0]) if row else 0
+
+    def folder_document(self, ino: int) -> FolderDocumentRow | None:
+        """Return what is known of the folder's document, if that is still true."""
+        row = self._one(
+            "SELECT json_bytes, levels, reference FROM folder_document JOIN inode USING (ino)"
+            " WHERE ino = ? AND changed <= generation",
+            ino,
+        )
+        if row is None:
+            return None
+        reference = Reference.parse(row[2]) if row[2] else None
+        return FolderDocumentRow(ino, row[0], row[1], reference)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots in the order of their publishing."""
+        rows = self._connection.execute(
+            "SELECT number, backup, backup_name, name, reference, generation, published_ns"
+            " FROM snapshot ORDER BY number"
+        )
+        return [
+            Snapshot(number, backup, backup_name, name, Reference.parse(url), generation, at)
+            for number, backup, backup_name, name, url, generation, at in rows
+        ]
+
+    def opened(self) -> dict[bytes, Reference]:
+        """Return the bundles that are open, by name."""
+        rows = self._connection.execute("SELECT name, reference FROM opened ORDER BY name")
+        return {name: Reference.parse(reference) for name, reference in rows}
+
+    def shares(self) -> list[Reference]:
+        """Return the references that were handed out."""
+        rows = self._connection.execute("SELECT reference FROM share ORDER BY shared_ns")
+        return [Reference.parse(reference) for (reference,) in rows]
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return what a query of somebody who keeps a table of its own finds."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def sealed_blocks(self) -> Iterator[BlockId]:
+        """Yield the ids of the chunks that files consist of, some more than once."""
+        rows = self._connection.execute("SELECT block_id FROM extent WHERE block_id IS NOT NULL")
+        return (BlockId(row[0]) for row in rows)
+
+    def document_references(self) -> Iterator[Reference]:
+        """Yield what opens the documents of folders that were stored, also of older states."""
+        rows = self._connection.execute(
+            "SELECT reference FROM folder_document WHERE reference IS NOT NULL"
+        )
+        return (Reference.parse(row[0]) for row in rows)
+
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._connection.execute(statement, values).fetchone()
+        return row
+
+
+def _extent(row: tuple[Any, ...]) -> Extent:
+    start, length, skip, piece_length, block_id, suite, key, segment, position = row
+    if block_id is not None:
+        piece = Piece(piece_length, chunk=Reference(BlockId(block_id), Suite(suite), key))
+    else:
+        piece = Piece(piece_length, log=LogPlace(segment, position))
+    return Extent(start, length, piece, skip)
