@@ -1,12 +1,13 @@
-"""SIGKILL while a backup is published or the mount ends: all is there after the next start."""
+"""SIGKILL while a backup is published, blocks are collected or the mount ends: nothing is lost."""
 
 import copy
+import json
 import os
 import random
 import subprocess
 import time
 
-from tests.crash.model import Step
+from tests.crash.model import Step, Tree
 from tests.crash.witness import BACKUP, Reports, Witness, doomed, kill
 from tests.crash.workload import Planner
 from tests.support.node import BIN, SECONDS, Node
@@ -69,6 +70,35 @@ def test_a_kill_amid_publishing_loses_nothing_and_no_snapshot(node: Node) -> Non
     reference = node.snapshot(BACKUP)
     witness.assert_published(node.at(reference))
     witness.assert_published((node.snapshots / BACKUP / "latest").resolve())
+
+
+def test_a_kill_amid_collecting_loses_nothing_and_the_next_one_finds_all_again(node: Node) -> None:
+    witness = Witness(node)
+    node.mount("--publish-after-seconds", "86400")
+    witness.make_backup()
+    published: dict[str, Tree] = {}
+    for seed in range(ROUNDS):
+        steps, reports = work(witness, seed)
+        witness.find_state(steps, reports.possible)
+        published[node.snapshot(BACKUP)] = copy.deepcopy(witness.tree)
+        garbage = node.backups / BACKUP / "garbage"
+        garbage.write_bytes(os.urandom(6_000_000))
+        node.libernet("sync")
+        garbage.unlink()
+        node.libernet("sync")
+        killed_amid(node, random.Random(seed).uniform(0.1, 0.6), "gc")
+        kill(node)
+
+        node.mount("--publish-after-seconds", "86400")
+
+        witness.assert_intact()
+    node.libernet("gc")
+    again = json.loads(node.libernet("gc", "--json"))
+    assert (again["blocks"], again["stray_files"]) == (0, 0)
+    node.remount()
+    witness.assert_intact()
+    for reference, tree in published.items():
+        witness.assert_published(node.at(reference), tree)
 
 
 def test_a_kill_amid_unmounting_loses_nothing(node: Node) -> None:

@@ -5,6 +5,7 @@ import copy
 import random
 import subprocess
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.crash.model import Step
 from tests.crash.witness import EAGER, Reports, Witness, kill
 from tests.crash.workload import Planner, copying
-from tests.support.node import Node
+from tests.support.node import BIN, Node
 
 ROUNDS = 20
 STEPS = 700
@@ -42,6 +43,18 @@ def kill_while_working(
         return child.to_end()
 
 
+@contextlib.contextmanager
+def collecting(node: Node) -> Iterator[None]:
+    """Collect again and again while the block runs, as long as the node lives."""
+    command = [BIN / "libernet", "--state", node.state, "gc"]
+    loop = 'while "$@" >/dev/null 2>&1; do :; done'
+    with subprocess.Popen(["sh", "-c", loop, "sh", *command], env=node.environment) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 def kill_while_recovering(node: Node, draw: random.Random) -> None:
     """Kill the node at a random moment of its start, or just after."""
     with node.start() as starting:
@@ -60,7 +73,8 @@ def check_after_kills(node: Node, rounds: range) -> None:
     for seed in rounds:
         draw = random.Random(seed)
         steps = plan(witness, seed, copies=seed % 3 == 2)
-        reports = kill_while_working(witness, steps, draw, syncs=seed % 2 == 1)
+        with collecting(node) if seed % 5 < 3 else contextlib.nullcontext():
+            reports = kill_while_working(witness, steps, draw, syncs=seed % 2 == 1)
         if seed % 4 == 3:
             kill_while_recovering(node, draw)
         node.mount(*draw.choice(OPTIONS))

@@ -2,19 +2,24 @@
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
 import trio.lowlevel
 
-from libernet.blocks.errors import StoreError
+from libernet.blocks.errors import BlockNotFound, StoreError
 from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.public_sealing import seal_public
+from libernet.blocks.source import Origin
+from libernet.blocks.store import Store
 from libernet.blocks.store_index import BlockClass
 from tests.support.sharing import Reachable, SharingNode, sharing_node
+
+T = TypeVar("T")
 
 _LARGE = 3_000_000
 _COLLECTIONS = 5
@@ -180,6 +185,56 @@ async def test_streams_and_bundles_for_everybody_stay(node: SharingNode, tmp_pat
     assert await _gc(node) == 0
     assert _own(node) == before
     assert await node.caller.read(answer["reference"][1:]) == file.read_bytes()
+
+
+class _Remote:
+    """What a node asks: its own store, once that is known, and then another node's.
+
+    Like a fetcher it keeps what it had to ask the other for.
+    """
+
+    def __init__(self, other: Store) -> None:
+        self._other = other
+        self.own: Store
+
+    async def get(
+        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
+    ) -> T:
+        await trio.lowlevel.checkpoint()
+        try:
+            return use(self.own.get(block_id))
+        except BlockNotFound:
+            block = self._other.get(block_id)
+            self.own.put_cached(block_id, block)
+            return use(block)
+
+    def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
+        """Bring nothing ahead of need."""
+
+
+async def test_a_bundle_of_another_node_is_read_on_while_both_collect(
+    node: SharingNode, tmp_path: Path
+) -> None:
+    content = os.urandom(20 * _LARGE)
+    await node.caller.mkdir("backups/b")
+    await _put(node, "backups/b/f", content)
+    shared = await node.share("backups/b/f")
+    await node.caller.unlink("backups/b/f")
+    await node.command("sync")
+    remote = _Remote(node.store)
+    async with sharing_node(tmp_path / "reader", remote) as reader:
+        remote.own = reader.store
+        name = await reader.open(shared)
+        await reader.caller.mkdir("backups/own")
+        async with reader.caller.opened(f"bundles/{name}/f", os.O_RDONLY) as file:
+            for start in range(0, len(content), _LARGE):
+                await _put(reader, "backups/own/g", os.urandom(100_000))
+                await _seal(reader)
+                piece = await reader.caller.namespace.read(file, start, _LARGE)
+                assert piece == content[start : start + _LARGE]
+                await _gc(reader)
+                await _gc(node)
+        assert await reader.caller.read(f"bundles/{name}/f") == content
 
 
 def _ids(node: SharingNode) -> set[StoredId]:
