@@ -186,6 +186,8 @@ class Tree:
         mode = inode.mode
         if changes.mode is not None:
             mode = stat.S_IFMT(mode) | stat.S_IMODE(changes.mode)
+        elif changes.uid is not None or changes.gid is not None:
+            mode = _unprivileged(mode)
         changed = msgspec.structs.replace(
             inode,
             mode=mode,
@@ -202,7 +204,8 @@ class Tree:
         """Let a file have *size* bytes as of now, its content having been changed."""
         inode = self._overlay.inode(ino)
         now = self.clock()
-        changed = msgspec.structs.replace(inode, size=size, mtime_ns=now, ctime_ns=now)
+        mode = _unprivileged(inode.mode)
+        changed = msgspec.structs.replace(inode, mode=mode, size=size, mtime_ns=now, ctime_ns=now)
         self._overlay.put(changed, touch=inode.nlink > 0)
         return changed
 
@@ -319,6 +322,17 @@ class Tree:
         """Return the first-level folder that *folder* is or stands in."""
         *_, backup = [ino for ino in self._ancestors(folder) if ino != ROOT_INO] or [ROOT_INO]
         return backup
+
+
+def _unprivileged(mode: int) -> int:
+    """Return the mode of a file whose content or owner changed: it runs as nobody else any more.
+
+    The kernel leaves that to us (FUSE_HANDLE_KILLPRIV). Setgid without execution is no privilege.
+    """
+    if not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID):
+        return mode
+    mode &= ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
 
 
 def _kept_ns(time_ns: int) -> int:

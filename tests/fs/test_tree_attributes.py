@@ -106,7 +106,7 @@ def test_attributes_are_set_and_the_others_stay(small: SmallTree) -> None:
     assert after.mode == stat.S_IFREG | 0o7753
     assert (after.uid, after.gid, after.atime_ns, after.mtime_ns) == (0, 0, 0, -1)
     again = _set(small, "one/g", Changes(uid=9))
-    assert (again.mode, again.uid, again.gid, again.mtime_ns) == (after.mode, 9, 0, -1)
+    assert (again.mode, again.uid, again.gid, again.mtime_ns) == (stat.S_IFREG | 0o1753, 9, 0, -1)
     assert (again.ino, again.nlink, again.size) == (before.ino, 1, 0)
 
 
