@@ -2,9 +2,10 @@
 
 A large random file and a tree of files are copied in with `cp -a` until they are durable, and
 read back cold; each time into a new file system. Programs commit to a database, read here and
-there, and remove the tree. The store searches for ids like others. Then a second node reads file
-and tree from a first, over loopback beside curl, and with a round trip of 50 ms. Medians, ratios
-and whether the marks are met go to stdout, all samples and facts about the machine to a JSON file.
+there, and remove the tree. Sealing, storing and chunking are measured by themselves, and the
+search for ids like others. Then a second node reads file and tree from a first, over loopback
+beside curl, and with a round trip of 50 ms. Medians, ratios and whether the marks are met go to
+stdout, all samples and facts about the machine to a JSON file.
 """
 
 import argparse
@@ -17,15 +18,16 @@ from pathlib import Path
 
 from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
+from benchmarks.engine import Engine
 from benchmarks.likes import Likes
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
 from benchmarks.programs import Programs
 from benchmarks.remote import Remote
-from benchmarks.report import REMOTE_ROWS, judged, judgement, medians_of, table
+from benchmarks.report import ENGINE_ROWS, REMOTE_ROWS, judged, judgement, medians_of, table
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start", "programs", "like", "remote")
+WORKLOADS = ("file", "tree", "start", "programs", "engine", "like", "remote")
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -84,6 +86,7 @@ def _bench(options: argparse.Namespace) -> None:
     print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
     for text in (
         table(medians, [system.name for system in systems], titles),
+        table(medians, ["sha256", "plain", Libernet.name], titles, ENGINE_ROWS),
         table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
     ):
         if text:
@@ -126,13 +129,16 @@ def _measure(
     programs = Programs(corpus, work, systems)
     if "programs" in workloads:
         programs.run(number)
+    engine = Engine(work)
+    if "engine" in workloads:
+        engine.run(quick=options.quick)
     likes = Likes(work)
     if "like" in workloads:
         likes.search(20_000 if options.quick else 1_000_000)
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds.samples, programs.samples, likes.samples)
+    local = (rounds.samples, programs.samples, engine.samples, likes.samples)
     return corpus, _joined(*local, remote.samples if remote else {})
 
 

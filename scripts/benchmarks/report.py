@@ -8,7 +8,7 @@ from benchmarks.rounds import Samples
 
 MEBIBYTE = 1024 * 1024
 
-UNITS = {"s": 1.0, "MB/s": 1e6, "MiB": MEBIBYTE}
+UNITS = {"s": 1.0, "MB/s": 1e6, "MiB": MEBIBYTE, "%": 1.0}
 """What is divided by to tell a figure in that unit."""
 
 Medians = Mapping[str, Mapping[str, float]]
@@ -55,6 +55,18 @@ ROWS = (
     Row("start.warm", "start to mounted"),
     Row("start.cold", "start to mounted, cold"),
 )
+
+ENGINE_ROWS = (
+    Row("engine.seal", "seal 1 MiB, random", "ms"),
+    Row("engine.unseal", "unseal it, both checks", "ms"),
+    Row("engine.seal.public", "seal it for everybody", "ms"),
+    Row("engine.put", "store 1 MiB, durable", "ms"),
+    Row("engine.put_small", "store 4 KiB, in groups", "us"),
+    Row("engine.lookup", "look up among a million", "us"),
+    Row("engine.lookup_memory", "  memory", "MiB"),
+    Row("engine.inserted", "1 GiB, 4 KiB inserted: new", "%"),
+)
+"""What is measured beside hashing alone, and beside plain files that are fsynced."""
 
 REMOTE_ROWS = (
     Row("near.file", "loopback: file read", "MB/s"),
@@ -107,6 +119,15 @@ MARKS = (
     Mark("commits.delete_bytes", "bytes of commits in rollback mode", 4.0, "plain"),
     Mark("reads.p50", "random read, p50", 0.001),
     Mark("reads.p99", "random read, p99", 0.005),
+    # Speeds, turned into times: at least 0.40, 0.75, 0.24 and 0.6 of the other's.
+    Mark("engine.seal", "sealing", 1 / 0.40, "sha256"),
+    Mark("engine.unseal", "unsealing", 1 / 0.75, "sha256"),
+    Mark("engine.seal.public", "sealing for everybody", 1 / 0.24, "sha256"),
+    Mark("engine.put", "storing 1 MiB", 1 / 0.6, "plain"),
+    Mark("engine.put_small", "storing 4 KiB", 1 / 20_000),
+    Mark("engine.lookup", "looking up", 20e-6),
+    Mark("engine.lookup_memory", "memory of the index", 95.0, unit="MiB"),
+    Mark("engine.inserted", "new bytes after an insertion", 0.4, unit="%"),
     Mark("like.p50", "ids like another, p50", 0.001),
     *(
         Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
@@ -201,6 +222,8 @@ def _cell(value: float | None, unit: str) -> str:
         return f"{value / MEBIBYTE:.0f} MiB"
     if unit == "MB/s":
         return f"{value / 1e6:.0f} MB/s"
+    if unit == "us":
+        return f"{value * 1e6:.1f} us"
     if unit == "ms":
         return f"{value * 1e3:.2f} ms"
     return f"{value:.2f} {unit}".strip()
