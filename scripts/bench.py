@@ -20,6 +20,7 @@ from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
 from benchmarks.engine import Engine
 from benchmarks.likes import Likes
+from benchmarks.listings import Listings
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
 from benchmarks.programs import Programs
 from benchmarks.remote import Remote
@@ -27,7 +28,7 @@ from benchmarks.report import ENGINE_ROWS, REMOTE_ROWS, judged, judgement, media
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start", "programs", "engine", "like", "remote")
+WORKLOADS = ("file", "tree", "start", "programs", "engine", "listing", "like", "remote")
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -132,14 +133,18 @@ def _measure(
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
+    listings = Listings()
+    if "listing" in workloads:
+        listings.run(10_000 if options.quick else 1_000_000)
     likes = Likes(work)
     if "like" in workloads:
         likes.search(20_000 if options.quick else 1_000_000)
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds.samples, programs.samples, engine.samples, likes.samples)
-    return corpus, _joined(*local, remote.samples if remote else {})
+    local = (rounds, programs, engine, listings, likes)
+    samples = [part.samples for part in local]
+    return corpus, _joined(*samples, remote.samples if remote else {})
 
 
 def _joined(*parts: Samples) -> Samples:

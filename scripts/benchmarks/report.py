@@ -8,7 +8,7 @@ from benchmarks.rounds import Samples
 
 MEBIBYTE = 1024 * 1024
 
-UNITS = {"s": 1.0, "MB/s": 1e6, "MiB": MEBIBYTE, "%": 1.0}
+UNITS = {"s": 1.0, "MB/s": 1e6, "MiB": MEBIBYTE, "%": 1.0, "KiB": 1024, "": 1.0}
 """What is divided by to tell a figure in that unit."""
 
 Medians = Mapping[str, Mapping[str, float]]
@@ -64,6 +64,12 @@ ENGINE_ROWS = (
     Row("engine.put_small", "store 4 KiB, in groups", "us"),
     Row("engine.lookup", "look up among a million", "us"),
     Row("engine.lookup_memory", "  memory", "MiB"),
+    Row("listing.wide.opened", "10^6 in a folder: open", "ms"),
+    Row("listing.wide.listed", "  listed, per second", ""),
+    Row("listing.wide.changed", "  one changed: new", "KiB"),
+    Row("listing.deep.opened", "10^6 in 20s: open", "ms"),
+    Row("listing.deep.listed", "  listed, per second", ""),
+    Row("listing.deep.changed", "  one changed: new", "KiB"),
     Row("engine.inserted", "1 GiB, 4 KiB inserted: new", "%"),
 )
 """What is measured beside hashing alone, and beside plain files that are fsynced."""
@@ -128,6 +134,15 @@ MARKS = (
     Mark("engine.lookup", "looking up", 20e-6),
     Mark("engine.lookup_memory", "memory of the index", 95.0, unit="MiB"),
     Mark("engine.inserted", "new bytes after an insertion", 0.4, unit="%"),
+    *(
+        mark
+        for shape, label in (("wide", "in one folder"), ("deep", "in folders of 20"))
+        for mark in (
+            Mark(f"listing.{shape}.opened", f"opening a million {label}", 0.3),
+            Mark(f"listing.{shape}.listed", f"listing them {label}", 2e5, unit="", at_least=True),
+            Mark(f"listing.{shape}.changed", f"one changed {label}", 600_000 / 1024, unit="KiB"),
+        )
+    ),
     Mark("like.p50", "ids like another, p50", 0.001),
     *(
         Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
@@ -222,6 +237,8 @@ def _cell(value: float | None, unit: str) -> str:
         return f"{value / MEBIBYTE:.0f} MiB"
     if unit == "MB/s":
         return f"{value / 1e6:.0f} MB/s"
+    if unit == "KiB":
+        return f"{value / 1024:.0f} KiB"
     if unit == "us":
         return f"{value * 1e6:.1f} us"
     if unit == "ms":
