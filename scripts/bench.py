@@ -26,9 +26,10 @@ from benchmarks.programs import Programs
 from benchmarks.remote import Remote
 from benchmarks.report import ENGINE_ROWS, REMOTE_ROWS, judged, judgement, medians_of, table
 from benchmarks.rounds import Rounds, Samples
+from benchmarks.space import Space
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start", "programs", "engine", "listing", "like", "remote")
+WORKLOADS = ("file", "tree", "start", "programs", "space", "engine", "listing", "like", "remote")
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -87,7 +88,7 @@ def _bench(options: argparse.Namespace) -> None:
     print(f"tree: {corpus.tree_files:,} files, {corpus.tree_bytes:,} bytes\n")
     for text in (
         table(medians, [system.name for system in systems], titles),
-        table(medians, ["sha256", "plain", Libernet.name], titles, ENGINE_ROWS),
+        table(medians, ["sha256", "plain", "restic", Libernet.name], titles, ENGINE_ROWS),
         table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
     ):
         if text:
@@ -130,6 +131,9 @@ def _measure(
     programs = Programs(corpus, work, systems)
     if "programs" in workloads:
         programs.run(number)
+    space = Space(corpus, work)
+    if "space" in workloads:
+        space.measure()
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
@@ -142,7 +146,7 @@ def _measure(
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, engine, listings, likes)
+    local = (rounds, programs, space, engine, listings, likes)
     samples = [part.samples for part in local]
     return corpus, _joined(*samples, remote.samples if remote else {})
 

@@ -64,6 +64,8 @@ ENGINE_ROWS = (
     Row("engine.put_small", "store 4 KiB, in groups", "us"),
     Row("engine.lookup", "look up among a million", "us"),
     Row("engine.lookup_memory", "  memory", "MiB"),
+    Row("space.blocks", "tree: blocks on the disk", "MiB"),
+    Row("space.all", "  with the journal", "MiB"),
     Row("listing.wide.opened", "10^6 in a folder: open", "ms"),
     Row("listing.wide.listed", "  listed, per second", ""),
     Row("listing.wide.changed", "  one changed: new", "KiB"),
@@ -126,6 +128,8 @@ MARKS = (
     Mark("reads.p50", "random read, p50", 0.001),
     Mark("reads.p99", "random read, p99", 0.005),
     # Speeds, turned into times: at least 0.40, 0.75, 0.24 and 0.6 of the other's.
+    Mark("space.blocks", "room of the tree", 1.15, "restic"),
+    Mark("space.all", "room of the tree with the journal", 1.3, "restic"),
     Mark("engine.seal", "sealing", 1 / 0.40, "sha256"),
     Mark("engine.unseal", "unsealing", 1 / 0.75, "sha256"),
     Mark("engine.seal.public", "sealing for everybody", 1 / 0.24, "sha256"),

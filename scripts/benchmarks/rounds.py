@@ -126,7 +126,7 @@ class _Copy:
         self._figure("written", copied + rest)
         if memory.peak_bytes:
             self._figure("memory_writing", memory.peak_bytes)
-        self._figure("kept", _disk_bytes(system.state) / self._corpus.source_bytes(self._source))
+        self._figure("kept", disk_bytes(system.state) / self._corpus.source_bytes(self._source))
 
     def _compare(self) -> None:
         self._system.mount()
@@ -182,7 +182,7 @@ def say(what: str) -> None:
     print(f"scripts/bench: {what}", file=sys.stderr, flush=True)
 
 
-def _disk_bytes(folder: Path) -> int:
+def disk_bytes(folder: Path) -> int:
     """Return the bytes that everything in *folder* takes on the disk."""
     inodes = {
         (status.st_dev, status.st_ino): status.st_blocks * 512
