@@ -36,7 +36,8 @@ class Attributes:
     """Hold what `lstat` says of a file or folder, apart from its size.
 
     *mode* has the type bits too. *link_group* is 0, or the same number for all names in one tree
-    that are hard links to one file. *rdev* is 0 but for devices. *xattr* maps names to values.
+    that are hard links to one file. *rdev* is 0 but for devices. *xattr* maps names to values,
+    *xattr_urls* those of others to what opens the blocks that hold their values.
     """
 
     mode: int
@@ -46,6 +47,7 @@ class Attributes:
     link_group: int = 0
     rdev: int = 0
     xattr: Mapping[bytes, bytes] = field(default_factory=dict, hash=False)
+    xattr_urls: Mapping[bytes, Reference] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class UnixKeys(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_onl
     rdev: _Uint32 = 0
     uid: _Uint32
     xattr: dict[str, bytes] = {}
+    xattr_urls: dict[str, str] = {}
 
     @classmethod
     def of(cls, attributes: Attributes, link: str | None = None) -> Self:
@@ -80,13 +83,15 @@ class UnixKeys(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_onl
             rdev=attributes.rdev,
             uid=attributes.uid,
             xattr={escape(name): value for name, value in attributes.xattr.items()},
+            xattr_urls={escape(name): str(url) for name, url in attributes.xattr_urls.items()},
         )
 
     def attributes(self) -> Attributes:
-        """Return the attributes, or raise FormatError where an xattr has a wrong key."""
+        """Return the attributes; FormatError where an xattr has a wrong key or reference."""
         xattr = {unescape(key): value for key, value in self.xattr.items()}
+        urls = {unescape(key): block_reference(url) for key, url in self.xattr_urls.items()}
         return Attributes(
-            self.mode, self.uid, self.gid, self.mtime_ns, self.link_group, self.rdev, xattr
+            self.mode, self.uid, self.gid, self.mtime_ns, self.link_group, self.rdev, xattr, urls
         )
 
 

@@ -18,7 +18,9 @@ MAX_LINK_BYTES = 4095
 """Longest text of a symbolic link: Linux's PATH_MAX, less its NUL."""
 
 _MAX_XATTR_NAME_BYTES = 255  # XATTR_NAME_MAX
-_MAX_XATTR_BYTES = 65536  # XATTR_SIZE_MAX
+MAX_XATTR_BYTES = 65536
+"""Largest value of an extended attribute, XATTR_SIZE_MAX."""
+
 _SPECIAL = frozenset((stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK))
 
 
@@ -37,7 +39,7 @@ def check_file(name: bytes, entry: FileEntry) -> None:
         raise FormatError(f"{name!r} has the mode {unix.mode:o}, which is not that of a file")
     if (entry.link is not None or unix.link is not None) and not stat.S_ISLNK(unix.mode):
         raise FormatError(f"{name!r} has a link text and is no symbolic link")
-    if unix.xattr:
+    if unix.xattr or unix.xattr_urls:
         _attributes(unix)
 
 
@@ -77,9 +79,12 @@ def _check_link(name: bytes, entry: FileEntry) -> None:
 
 def _attributes(unix: UnixKeys) -> Attributes:
     attributes = unix.attributes()
-    for name, value in attributes.xattr.items():
+    if not attributes.xattr_urls.keys().isdisjoint(attributes.xattr):
+        raise FormatError("an extended attribute has two values")
+    for name in (*attributes.xattr, *attributes.xattr_urls):
         if not 0 < len(name) <= _MAX_XATTR_NAME_BYTES or b"\0" in name:
             raise FormatError(f"an extended attribute has the impossible name {name[:80]!r}")
-        if len(value) > _MAX_XATTR_BYTES:
+    for name, value in attributes.xattr.items():
+        if len(value) > MAX_XATTR_BYTES:
             raise FormatError(f"the extended attribute {name!r} has {len(value)} bytes")
     return attributes

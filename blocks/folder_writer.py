@@ -7,7 +7,7 @@ rules and why they are as they are: README.md.
 import hashlib
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import Raw
@@ -39,6 +39,9 @@ INLINE_BYTES: Final = 64 * 1024
 
 ALWAYS_INLINED_BYTES: Final = 2 * 1024
 """Children with a document of at most this are inlined whatever the size of the folder's."""
+
+XATTR_SPILL_BYTES: Final = 4 * 1024
+"""Largest value of an extended attribute that stands in its entry."""
 
 SPILL_BYTES: Final = 64 * 1024
 """Largest `contents` that stands in the entry of its file."""
@@ -98,7 +101,8 @@ class FolderWriter:
     """Turn files and folders into documents.
 
     State: only *put*, which seals and stores one plaintext of at most MAX_CHUNK_BYTES. `file` calls
-    it for lists of parts that spill, `store` for documents and pages.
+    it for lists of parts that spill, `store` for documents and pages, all for large values of
+    extended attributes.
     """
 
     def __init__(self, put: Callable[[bytes], Reference]) -> None:
@@ -121,7 +125,7 @@ class FolderWriter:
                 modified=modified_seconds(attributes.mtime_ns),
                 readonly=not attributes.mode & stat.S_IWUSR,
                 size=size,
-                unix=UnixKeys.of(attributes),
+                unix=self._unix(attributes),
             )
         )
 
@@ -133,7 +137,7 @@ class FolderWriter:
                 link=link,
                 modified=modified_seconds(attributes.mtime_ns),
                 size=len(target),
-                unix=UnixKeys.of(attributes, unix_link),
+                unix=self._unix(attributes, unix_link),
             )
         )
 
@@ -143,7 +147,7 @@ class FolderWriter:
             FileEntry(
                 modified=modified_seconds(attributes.mtime_ns),
                 size=0,
-                unix=UnixKeys.of(attributes),
+                unix=self._unix(attributes),
             )
         )
 
@@ -159,10 +163,11 @@ class FolderWriter:
         """
         named = list(files)
         file_entries = {key_of(name): entry for name, entry in named}
+        attributes = self._with_large_stored(attributes)
         head = _head(attributes)
         inlined = _choose_inlined(len(_listing_json(head, file_entries, {})), folders)
         folder_entries = {
-            key_of(child.name): _folder_entry(child, inline=child.name in inlined)
+            key_of(child.name): self._folder_entry(child, inline=child.name in inlined)
             for child in folders
         }
         if len(file_entries | folder_entries) < len(named) + len(folders):
@@ -184,6 +189,34 @@ class FolderWriter:
                 pages = self._put_page_lists(pages, level)
                 level += 1
         return self._put(json)
+
+    def _folder_entry(self, child: ChildFolder, *, inline: bool) -> Raw:
+        if inline:
+            return Raw(b'{"document":%b}' % child.document())
+        return _entry(
+            FolderKeys(
+                modified=modified_seconds(child.attributes.mtime_ns),
+                unix=self._unix(child.attributes),
+                url=str(child.reference()),
+            )
+        )
+
+    def _unix(self, attributes: Attributes, link: str | None = None) -> UnixKeys:
+        return UnixKeys.of(self._with_large_stored(attributes), link)
+
+    def _with_large_stored(self, attributes: Attributes) -> Attributes:
+        """Store large values of extended attributes in blocks of their own."""
+        large = {n: v for n, v in attributes.xattr.items() if len(v) > XATTR_SPILL_BYTES}
+        if not large:
+            return attributes
+        return replace(
+            attributes,
+            xattr={name: value for name, value in attributes.xattr.items() if name not in large},
+            xattr_urls={
+                **attributes.xattr_urls,
+                **{name: self._put(value) for name, value in large.items()},
+            },
+        )
 
     def _spill(self, parts: Sequence[Part], contents: Sequence[PartKeys]) -> list[PartListKeys]:
         marks = [_mark(part.reference.id) if part.reference else NEVER for part in parts]
@@ -241,18 +274,6 @@ def _choose_inlined(own_bytes: int, folders: Sequence[ChildFolder]) -> set[bytes
             inlined.add(child.name)
             room -= growth
     return inlined
-
-
-def _folder_entry(child: ChildFolder, *, inline: bool) -> Raw:
-    if inline:
-        return Raw(b'{"document":%b}' % child.document())
-    return _entry(
-        FolderKeys(
-            modified=modified_seconds(child.attributes.mtime_ns),
-            unix=UnixKeys.of(child.attributes),
-            url=str(child.reference()),
-        )
-    )
 
 
 def _entry(keys: FileEntry | FolderKeys) -> Raw:

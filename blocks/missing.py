@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from libernet.blocks.documents import (
+    Attributes,
+    Document,
     FileEntry,
     FolderEntry,
     Listing,
@@ -127,6 +129,8 @@ class _Search:
         waiting = [found]
         while waiting:
             thing = waiting.pop()
+            if isinstance(thing, Document):
+                self._need_values(thing.attributes)
             for page in thing.pages:
                 plaintext = self._plaintext(page.reference())
                 if plaintext is not None:
@@ -147,10 +151,15 @@ class _Search:
                     self._need_parts(parse_contents_list(plaintext, size=each.size))
         else:
             self._need_parts(entry.parts())
+        self._need_values(entry.attributes())
         if isinstance(entry, FlatEntry):
             self._need_parts([keys.part() for keys in entry.rsrc or ()])
             for reference in entry.xattr_references().values():
                 self._need_block(reference)
+
+    def _need_values(self, attributes: Attributes) -> None:
+        for reference in attributes.xattr_urls.values():
+            self._need_block(reference)
 
     def _need_parts(self, parts: Sequence[Part]) -> None:
         for part in parts:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from libernet.blocks.documents import (
+    Document,
     FileEntry,
     Listing,
     Page,
@@ -49,6 +50,8 @@ class Needs:
         waiting = [top]
         while waiting:
             listing = waiting.pop()
+            if isinstance(listing, Document):
+                yield from (each.id for each in listing.attributes.xattr_urls.values())
             for file in listing.files.values():
                 yield from self._of_file(file)
             waiting.extend(self._pages(listing.pages))
@@ -81,5 +84,6 @@ class Needs:
                 parts += parse_contents_list(self._read(each.reference), size=each.size)
         if isinstance(entry, FlatEntry):
             parts += [keys.part() for keys in entry.rsrc or ()]
-            yield from (reference.id for reference in entry.xattr_references().values())
+            yield from (each.id for each in entry.xattr_references().values())
+        yield from (each.id for each in entry.attributes().xattr_urls.values())
         yield from (part.reference.id for part in parts if part.reference is not None)

@@ -157,6 +157,10 @@ MALFORMED = {
     "gid over 32 bits": EMPTY | {"unix": FOLDER_UNIX | {"gid": 2**32}},
     "time over 64 bits": EMPTY | {"unix": FOLDER_UNIX | {"mtime_ns": 2**63}},
     "no base64": EMPTY | {"unix": FOLDER_UNIX | {"xattr": {"user.a": "!"}}},
+    "xattr with two values": with_file(
+        unix=UNIX | {"xattr": {"user.a": ""}, "xattr_urls": {"user.a": f"/sha256/{'a' * 64}"}}
+    ),
+    "xattr of no reference": with_file(unix=UNIX | {"xattr_urls": {"user.a": "nowhere"}}),
     "xattr without name": EMPTY | {"unix": FOLDER_UNIX | {"xattr": {"": ""}}},
     "long name of an xattr": EMPTY | {"unix": FOLDER_UNIX | {"xattr": {"x" * 256: ""}}},
     "xattr with a NUL": with_file(unix=UNIX | {"xattr": {"a\0": ""}}),

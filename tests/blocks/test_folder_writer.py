@@ -497,13 +497,29 @@ def test_too_many_pages_for_one_index_are_paged_again(monkeypatch: pytest.Monkey
 
 
 def test_a_folder_with_extended_attributes_near_the_limit_can_still_be_paged() -> None:
-    xattr = {b"user.%d" % number: bytes(64 * 1024) for number in range(8)}
+    xattr = {b"user.%d" % number: bytes(4 * 1024) for number in range(100)}
     folder = replace(wide_with({}), attributes=replace(FOLDER, xattr=xattr))
     blocks, reference = store(folder)
     assert read_folder(blocks, reference) == folder
-    too_many = replace(FOLDER, xattr=xattr | {b"user.8": bytes(64 * 1024)})
+    too_many = replace(
+        FOLDER, xattr={b"user.%d" % number: bytes(4 * 1024) for number in range(200)}
+    )
     with pytest.raises(BlockTooLarge):
         FolderWriter(blocks.put).folder(too_many, [], [])
+
+
+def test_large_values_of_extended_attributes_stand_in_blocks_of_their_own() -> None:
+    large, small = bytes(range(256)) * 16 + b"1", bytes(4 * 1024)
+    attributes = replace(FILE, xattr={b"user.large": large, b"user.small": small})
+    blocks = Blocks()
+    writer = FolderWriter(blocks.put)
+    folder = replace(attributes, mode=FOLDER.mode)
+    child = writer.folder(folder, [(b"f", writer.file(attributes, 0, []))], [])
+    document = parse_document(blocks.plaintexts[writer.store(child)])
+    for found in (document.attributes, document.files[b"f"].attributes()):
+        assert found.xattr == {b"user.small": small}
+        [(name, reference)] = found.xattr_urls.items()
+        assert (name, blocks.plaintexts[reference]) == (b"user.large", large)
 
 
 def spilled(numbers: Iterable[int]) -> tuple[Blocks, Reference, Folder]:
