@@ -4,9 +4,11 @@ A target takes any bytes and returns. What escapes it is a fault of the parser: 
 errors that its docstring names, and a value that does not keep what the parser promises.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libernet.blocks.blobs import BlobReference, unseal_blob
@@ -15,11 +17,12 @@ from libernet.blocks.documents import Page, parse_contents_list, parse_document,
 from libernet.blocks.errors import BlockCorrupt, FormatError
 from libernet.blocks.flat_bundles import FlatBundle, parse_bundle
 from libernet.blocks.ids import BlobId, BlockId
-from libernet.blocks.limits import MAX_CHUNK_BYTES
+from libernet.blocks.limits import MAX_BLOCK_BYTES, MAX_CHUNK_BYTES
 from libernet.blocks.names import check_name, key_of, name_of
-from libernet.blocks.reference import Reference, Suite
+from libernet.blocks.reference import Reference, Suite, parse_address, parse_link
 from libernet.blocks.sealing import unseal
 from libernet.blocks.streams import StreamAddress
+from libernet.blocks.verification import is_block
 from libernet.net.dht.wire import decode
 from libernet.net.exchange.wire import batch_records, parse_batch_request
 
@@ -31,6 +34,32 @@ def reference(given: bytes) -> None:
     with suppress(FormatError):
         parsed = Reference.parse(given.decode("utf-8", "surrogateescape"))
         assert Reference.parse(str(parsed)) == parsed
+
+
+def address(given: bytes) -> None:
+    """Parse whatever stands behind /sha256/, and a link to it."""
+    text = given.decode("utf-8", "surrogateescape")
+    for parse in (parse_address, parse_link):
+        with suppress(FormatError):
+            parsed = parse(text)
+            assert parse(str(parsed)) == parsed
+
+
+def public_block(given: bytes) -> None:
+    """Unseal a block of the original's whose writer put any body, or suffix, into it."""
+    whole = given + bytes(-len(given) % 16)
+    body = Cipher(algorithms.AES256(_KEY), modes.CBC(b"0" * 16)).encryptor().update(whole)
+    for block in (given, body):
+        block_id = BlockId.of(block)
+        for suite, key in (
+            (Suite.PLAIN, b""),
+            (Suite.AES256, _KEY),
+            (Suite.AES256, hashlib.sha256(given).digest()),
+            (Suite.PASSPHRASE, _KEY),
+        ):
+            with suppress(BlockCorrupt):
+                assert len(unseal(Reference(block_id, suite, key), block)) <= MAX_BLOCK_BYTES
+        is_block(BlockId(_KEY), block)
 
 
 def name_key(given: bytes) -> None:
@@ -125,6 +154,8 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         reference,
+        address,
+        public_block,
         name_key,
         document,
         page,
