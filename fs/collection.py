@@ -1,6 +1,6 @@
 """Collecting the blocks that nothing needs any more, while everything else goes on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import trio
 
@@ -13,9 +13,8 @@ from libernet.blocks.store_collection import Collected, Collection
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.journal_reader import JournalReader
 from libernet.fs.publications import Kind, Publication, Publications
-from libernet.fs.publisher import Publisher
 from libernet.fs.storage import Storage
-from libernet.fs.stream_publisher import StreamPublisher, needed_blobs
+from libernet.fs.stream_publisher import needed_blobs
 
 
 class Collector:
@@ -31,14 +30,14 @@ class Collector:
         *,
         storage: Storage,
         checkpointer: Checkpointer,
-        publisher: Publisher,
-        streams: StreamPublisher,
+        publishing: Sequence[trio.Lock],
         publications: Publications,
     ) -> None:
+        """Take the locks *publishing*, each held by whoever publishes something."""
         self._store = storage.store
         self._journal = storage.journal
         self._checkpointer = checkpointer
-        self._publishing = (publisher.busy, streams.busy)
+        self._publishing = publishing
         self._publications = publications
 
     async def collect(self, *, dry_run: bool = False) -> Collected:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import libernet
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, link_of, parse_link
 from libernet.fs.command_options import with_json
+from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import ask, nobody
 from libernet.fs.describe import describe, describe_peers
 from libernet.fs.lock import holder
@@ -28,8 +28,6 @@ EX_INTERRUPTED = 130
 
 SYNC_SECONDS = 600.0
 SNAPSHOT_SECONDS = 3600.0
-
-_TOP_FOLDERS = ("backups", "snapshots", "bundles")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +88,7 @@ def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
     """
     if not path:
         raise click.UsageError("the path is empty")
-    inside = _inside_mount(places, path)
+    inside = inside_mount(places, path)
     answer = ask(places.runtime, "share", {"path": inside}, timeout=SNAPSHOT_SECONDS)
     if link:
         answer["link"] = link_of(Reference.parse(answer["reference"]))
@@ -168,26 +166,6 @@ def unmount(places: Places, *, as_json: bool) -> None:
 
 cli.add_command(publish)
 cli.add_command(gc)
-
-
-def _inside_mount(places: Places, path: str) -> str:
-    """Return *path* relative to the mount point.
-
-    One that begins like those in the mount counts from there, unless it leads into the mount from
-    where the person is: a backup may hold a folder named `backups` too.
-    """
-    found = holder(places.data)
-    if found is None:
-        raise nobody(places.runtime)
-    absolute = Path(os.path.abspath(path))
-    above = Path(os.path.realpath(absolute.parent), absolute.name)
-    for candidate in (absolute, above, Path(os.path.realpath(path))):
-        if candidate.is_relative_to(found.mountpoint):
-            return str(candidate.relative_to(found.mountpoint))
-    relative = os.path.normpath(path)
-    if relative.partition("/")[0] in _TOP_FOLDERS:
-        return relative
-    raise LibernetError(f"{path} is not below {found.mountpoint}, where this Libernet is mounted")
 
 
 def _report(sentence: str, exit_code: int) -> int:

@@ -17,7 +17,9 @@ from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.collection import Collector
 from libernet.fs.files import Files
+from libernet.fs.flat_publisher import FlatPublisher
 from libernet.fs.inode import ROOT_INO
+from libernet.fs.mount_paths import MountPaths
 from libernet.fs.namespace import MOUNT_INO, Namespace
 from libernet.fs.nodes import Appearance, FolderNode, Node, folder_appearance
 from libernet.fs.outside import Outside
@@ -63,7 +65,6 @@ class LocalNode:
         space = Space(storage.folder)
         self._workers = SealingWorkers(maker, storage.log)
         self._store = storage.store
-        self._source = source
         self._chunks = ChunkCache(source)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)
@@ -100,17 +101,22 @@ class LocalNode:
         )
         self.publications = Publications(storage, self.checkpointer.writing, clock)
         self.stream_publisher = StreamPublisher(storage.store, self.publications)
+        self.flat_publisher = FlatPublisher(storage.store, self.publications, self.outside.announce)
+        publishers = (self.publisher, self.stream_publisher, self.flat_publisher)
         self.collector = Collector(
             storage=storage,
             checkpointer=self.checkpointer,
-            publisher=self.publisher,
-            streams=self.stream_publisher,
+            publishing=[each.busy for each in publishers],
             publications=self.publications,
         )
         backups = Backups(
             tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
         )
-        root = self._root(folder_appearance(*owner, clock()))
+        here = storage.store.__contains__
+        bundles = Bundles(self._chunks, here, owner=owner)
+        streams = Streams(source, self._chunks, here)
+        root = self._root(folder_appearance(*owner, clock()), bundles, streams)
+        self.paths = MountPaths(root, bundles, self.tree, self.publisher)
         self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO))
 
     @asynccontextmanager
@@ -139,16 +145,18 @@ class LocalNode:
         if failure is not None:
             raise failure
 
+    def published(self) -> list[BlockId]:
+        """Return the ids that others may look for: of snapshots, shares and publications."""
+        return [*self.publisher.roots(), *self.publications.roots()]
+
     def _roots(self) -> list[BlockId]:
-        """Return the ids that others are told of: of snapshots, shares and opened bundles."""
+        """Return the ids that others are told of: published ones and those of opened bundles."""
         opened = [reference.id for reference in self.shelf.references().values()]
         here = [block_id for block_id in opened if block_id in self._store]
-        return [*self.publisher.roots(), *here]
+        return [*self.published(), *here]
 
-    def _root(self, look: Appearance) -> FolderNode:
+    def _root(self, look: Appearance, bundles: Bundles, streams: Streams) -> FolderNode:
         """Return the folder that is mounted; `backups/` is added by the namespace."""
-        bundles = Bundles(self._chunks, self._store.__contains__, owner=(look.uid, look.gid))
-        streams = Streams(self._source, self._chunks, self._store.__contains__)
         entries: dict[bytes, Node] = {
             b"bundles": ShelfFolder(look, self.shelf, bundles),
             b"snapshots": SnapshotsFolder(look, self.snapshots, bundles),

@@ -12,6 +12,7 @@ from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, parse_link
 from libernet.blocks.store import Store
 from libernet.fs.inode import ROOT_INO
+from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
 from libernet.fs.publish_commands import PublishCommands
 from libernet.fs.settings import Settings
@@ -39,7 +40,9 @@ class NodeCommands:
             "open": self._open,
             "close": self._close,
             "peers": self._peers,
-            **PublishCommands(self._node.stream_publisher).handlers(),
+            **PublishCommands(
+                self._node.paths, self._node.flat_publisher, self._node.stream_publisher
+            ).handlers(),
             **StoreCommands(self._node.collector).handlers(),
         }
 
@@ -55,17 +58,8 @@ class NodeCommands:
     async def _share(self, arguments: Answer) -> Answer:
         """Share what stands at a path below the mount point."""
         path = _text(arguments, "path")
-        parts = [part for part in path.split("/") if part not in {"", "."}]
-        try:
-            reference = await self._reference(parts)
-        except FileNotFoundError:
-            raise LibernetError(f"there is no {path!r} in the mount") from None
-        except NotADirectoryError:
-            raise LibernetError(
-                f"{path!r} goes on below something that is no folder; links are not followed"
-            ) from None
-        except OSError as error:
-            raise LibernetError(f"{path!r} cannot be shared: {error.strerror}") from error
+        with told(path, "shared"):
+            reference = await self._reference(parts_of(path))
         return {"reference": str(reference)}
 
     async def _reference(self, parts: list[str]) -> Reference:
@@ -128,7 +122,7 @@ class NodeCommands:
         except FileNotFoundError:
             raise LibernetError(f"no bundle named {name!r} is open") from None
         still_wanted = {each.id for each in self._node.shelf.references().values()}
-        if reference.id not in still_wanted.union(self._node.publisher.roots()):
+        if reference.id not in still_wanted.union(self._node.published()):
             self._node.outside.withdraw(reference.id)
         return {}
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import trio
 
+from libernet.blocks.ids import BlockId
+from libernet.blocks.reference import Reference
 from libernet.fs.storage import Storage
 
 
@@ -46,6 +48,11 @@ class Publications:
     def all(self) -> list[Publication]:
         """Return what was published."""
         return list(self._all.values())
+
+    def roots(self) -> list[BlockId]:
+        """Return the ids of the bundles among them, for others to find."""
+        flat = (each for each in self._all.values() if each.kind is Kind.FLAT)
+        return [Reference.parse(each.reference).id for each in flat]
 
     async def record(self, reference: str, path: bytes, kind: Kind) -> None:
         """Remember a publication, durably; the same one again changes nothing."""

@@ -151,6 +151,7 @@ async def test_of_a_stream_whose_descriptor_is_lost_nobody_says_what_it_needs(
 @pytest.mark.parametrize("path", [None, 7, "", "relative", "/with\0nul"])
 async def test_a_request_without_an_absolute_path_is_refused(tmp_path: Path, path: object) -> None:
     async with _running(tmp_path / "state") as (_, node):
-        handler = PublishCommands(node.stream_publisher).handlers()["publish-stream"]
+        commands = PublishCommands(node.paths, node.flat_publisher, node.stream_publisher)
+        handler = commands.handlers()["publish-stream"]
         with pytest.raises(FormatError):
             await handler({"path": path})

@@ -1,0 +1,84 @@
+"""What commands mean by a path below the mount point."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from libernet.blocks.errors import LibernetError
+from libernet.fs.bundle_view import Bundles
+from libernet.fs.inode import ROOT_INO
+from libernet.fs.nodes import FolderNode, Node
+from libernet.fs.publisher import Publisher
+from libernet.fs.tree import Tree, os_error
+from libernet.fs.views import LatestLink
+
+_WHOLE = {"backups": 2, "snapshots": 3, "bundles": 2}
+"""Of how many parts the path of a whole tree consists, by the folder that all those stand in."""
+
+
+class MountPaths:
+    """Find what stands at a path, in a form that stays as it is.
+
+    *root* is the folder that is mounted, without `backups/`.
+    """
+
+    def __init__(self, root: FolderNode, bundles: Bundles, tree: Tree, publisher: Publisher):
+        self._root = root
+        self._bundles = bundles
+        self._tree = tree
+        self._publisher = publisher
+
+    async def lasting(self, path: str) -> tuple[bytes, Node]:
+        """Return the name and node of what stands at *path*, of a backup in its newest version.
+
+        That is published if it never was. No links are followed, but for `latest`. Raises
+        LibernetError where that is nothing, or more than one tree, and OSError.
+        """
+        parts = parts_of(path)
+        whole = _WHOLE.get(parts[0]) if parts else None
+        if whole is None or len(parts) < whole:
+            raise LibernetError(
+                f"{path!r} is neither a backup (backups/NAME), a snapshot (snapshots/NAME/TIME) nor"
+                " an opened bundle (bundles/NAME), and in none of them"
+            )
+        names = [os.fsencode(part) for part in parts]
+        node: Node = self._root
+        if parts[0] == "backups":
+            node = await self._newest(names[1])
+            names = names[2:]
+        for name in names:
+            node = await _below(node, name)
+        return os.fsencode(parts[-1]), node
+
+    async def _newest(self, name: bytes) -> FolderNode:
+        backup = self._tree.lookup(ROOT_INO, name)
+        snapshot = await self._publisher.publish(backup.ino)
+        return self._bundles.folder(snapshot.reference, self._root.appearance)
+
+
+async def _below(folder: Node, name: bytes) -> Node:
+    if not isinstance(folder, FolderNode):
+        raise os_error(errno.ENOTDIR)
+    node = await folder.lookup(name)
+    return await folder.lookup(node.target()) if isinstance(node, LatestLink) else node
+
+
+def parts_of(path: str) -> list[str]:
+    """Return the names that a path below the mount point consists of."""
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+@contextmanager
+def told(path: str, done: str) -> Iterator[None]:
+    """Say in a sentence what an OSError means for what is *done* (shared, ...) with a path."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise LibernetError(f"there is no {path!r} in the mount") from None
+    except NotADirectoryError:
+        raise LibernetError(
+            f"{path!r} goes on below something that is no folder; links are not followed"
+        ) from None
+    except OSError as error:
+        raise LibernetError(f"{path!r} cannot be {done}: {error.strerror}") from error
