@@ -13,9 +13,13 @@ from libernet.fs.files import Files, OpenContent
 from libernet.fs.inode import Inode
 from libernet.fs.space import Space
 from libernet.fs.tree import Changes, NewInode, Tree, os_error
+from libernet.fs.xattrs import Xattrs
 
 _METADATA_BYTES = 512
 """About what a new inode with its name takes in the journal."""
+
+_PENDING_XATTR_BYTES = 8 * 1024 * 1024
+"""Bytes of extended attributes in memory at which who sets more waits for a checkpoint."""
 
 
 class Backups:
@@ -28,9 +32,16 @@ class Backups:
     """
 
     def __init__(
-        self, *, tree: Tree, files: Files, checkpointer: Checkpointer, space: Space
+        self,
+        *,
+        tree: Tree,
+        xattrs: Xattrs,
+        files: Files,
+        checkpointer: Checkpointer,
+        space: Space,
     ) -> None:
         self._tree = tree
+        self._xattrs = xattrs
         self._files = files
         self._checkpointer = checkpointer
         self._space = space
@@ -115,6 +126,25 @@ class Backups:
         if changes != Changes():
             return self._tree.set_attributes(ino, changes)
         return self._tree.inode(ino)
+
+    def xattr(self, ino: int, name: bytes) -> bytes | None:
+        """Return the value of an extended attribute, None if there is none."""
+        return self._xattrs.get(ino, name)
+
+    def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
+        """Return the names of the extended attributes that a caller sees."""
+        return self._xattrs.names(ino, is_root=is_root)
+
+    async def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Set an extended attribute; ENOSPC when there is no room for it."""
+        while self._xattrs.pending_bytes > _PENDING_XATTR_BYTES:
+            await self._checkpointer.durable()
+        self._space.take(_METADATA_BYTES + len(name) + len(value), self._files.memory_bytes)
+        self._xattrs.set(ino, name, value)
+
+    def remove_xattr(self, ino: int, name: bytes) -> None:
+        """Remove an extended attribute, or raise ENODATA."""
+        self._xattrs.remove(ino, name)
 
     def link(self, ino: int, parent: int, name: bytes) -> Inode:
         """Give an inode one more name."""

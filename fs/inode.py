@@ -16,7 +16,8 @@ class Inode(msgspec.Struct, frozen=True, gc=False):
 
     Times are nanoseconds since 1970. `parent` is the folder that a folder stands in and 0 for
     everything else; `target` is the text of a symbolic link. `nlink` 0 marks an inode without a
-    name that is still open, or that the kernel has not forgotten yet.
+    name that is still open, or that the kernel has not forgotten yet. Most have no extended
+    attributes: `has_xattrs` spares looking for them, as the kernel asks at every write.
     """
 
     ino: int
@@ -31,6 +32,7 @@ class Inode(msgspec.Struct, frozen=True, gc=False):
     ctime_ns: int
     parent: int = 0
     target: bytes = b""
+    has_xattrs: bool = False
 
     @property
     def is_folder(self) -> bool:

@@ -6,7 +6,7 @@ crash the journal shows the last generation whose apply() returned, or a later o
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -37,6 +37,7 @@ class Batch:
     """What one generation changes.
 
     `entries` maps a name in a folder to its inode, None where it went. `extents` are by inode.
+    `xattrs` are all that an inode has now, for each whose extended attributes changed.
     `touched` are the inodes whose folders must be published again.
     """
 
@@ -48,6 +49,7 @@ class Batch:
     extents: list[tuple[int, Extent]] = field(default_factory=list)
     extents_gone: list[tuple[int, int]] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
+    xattrs: dict[int, Mapping[bytes, bytes]] = field(default_factory=dict)
 
 
 class Journal:
@@ -85,6 +87,7 @@ class Journal:
         """Commit *batch* in one transaction."""
         with self.transaction() as connection:
             self._apply_extents(connection, batch)
+            self._apply_xattrs(connection, batch)
             connection.executemany("DELETE FROM inode WHERE ino = ?", _keys(batch.dropped))
             connection.executemany(
                 "DELETE FROM folder_document WHERE ino = ?", _keys(batch.dropped)
@@ -168,6 +171,18 @@ class Journal:
             (_extent_row(ino, extent) for ino, extent in batch.extents),
         )
 
+    def _apply_xattrs(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        connection.executemany("DELETE FROM xattr WHERE ino = ?", _keys(batch.dropped))
+        connection.executemany("DELETE FROM xattr WHERE ino = ?", _keys(batch.xattrs.keys()))
+        connection.executemany(
+            "INSERT INTO xattr VALUES (?, ?, ?)",
+            (
+                (ino, name, value)
+                for ino, xattrs in batch.xattrs.items()
+                for name, value in xattrs.items()
+            ),
+        )
+
     def _apply_entries(self, connection: sqlite3.Connection, batch: Batch) -> None:
         connection.executemany(
             "DELETE FROM entry WHERE parent = ? AND name = ?",
@@ -197,6 +212,9 @@ class Journal:
             connection.execute(
                 "DELETE FROM extent WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
             )
+            connection.execute(
+                "DELETE FROM xattr WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
+            )
             connection.execute("DELETE FROM inode WHERE nlink = 0")
             connection.execute(
                 "DELETE FROM folder_document WHERE ino NOT IN (SELECT ino FROM inode)"
@@ -208,7 +226,7 @@ class Journal:
         return Transaction(self._connection)
 
 
-def _keys(inos: list[int] | set[int]) -> Iterator[tuple[int]]:
+def _keys(inos: Iterable[int]) -> Iterator[tuple[int]]:
     return ((ino,) for ino in inos)
 
 

@@ -204,6 +204,28 @@ class Namespace:
         self._check_writable(ino)
         return Entry(ino, await self._backups.set_attributes(ino, changes, size))
 
+    async def xattr(self, ino: int, name: bytes) -> bytes | None:
+        """Return the value of an extended attribute, None if there is none."""
+        if self._is_backup(ino):
+            return self._backups.xattr(ino, name)
+        return None
+
+    def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
+        """Return the names of the extended attributes that a caller sees."""
+        if self._is_backup(ino):
+            return self._backups.xattr_names(ino, is_root=is_root)
+        return []
+
+    async def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Set an extended attribute; OSErrors as setxattr(2) has them."""
+        self._check_writable(ino)
+        await self._backups.set_xattr(ino, name, value)
+
+    def remove_xattr(self, ino: int, name: bytes) -> None:
+        """Remove an extended attribute, or raise ENODATA."""
+        self._check_writable(ino)
+        self._backups.remove_xattr(ino, name)
+
     def link(self, ino: int, parent: int, name: bytes) -> Entry:
         """Give an inode of a backup one more name, in the same backup."""
         self._check_writable(parent)

@@ -37,6 +37,7 @@ from libernet.fs.stream_publisher import StreamPublisher
 from libernet.fs.stream_view import Streams, StreamsFolder
 from libernet.fs.tree import Changes, Tree
 from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
+from libernet.fs.xattrs import Xattrs
 
 
 class LocalNode:
@@ -110,7 +111,11 @@ class LocalNode:
             publications=self.publications,
         )
         backups = Backups(
-            tree=self.tree, files=self.files, checkpointer=self.checkpointer, space=space
+            tree=self.tree,
+            xattrs=Xattrs(overlay, clock),
+            files=self.files,
+            checkpointer=self.checkpointer,
+            space=space,
         )
         here = storage.store.__contains__
         bundles = Bundles(self._chunks, here, owner=owner)

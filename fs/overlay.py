@@ -6,6 +6,9 @@ until its commit is through, look-ups see current, then frozen, then the journal
 
 import errno
 from bisect import bisect_right
+from collections.abc import Mapping
+
+import msgspec
 
 from libernet.fs.inode import FIRST_INO, Inode
 from libernet.fs.journal import Batch
@@ -14,7 +17,12 @@ from libernet.fs.journal_reader import JournalReader
 _CLEAN_INODES = 20_000
 """Committed inodes kept at hand: about 8 MB."""
 
+_CLEAN_XATTRS = 64
+"""Inodes whose committed extended attributes are kept at hand: at most 16 MiB, mostly 100 KB."""
+
 _PAGE_ENTRIES = 256
+
+_NONE: Mapping[bytes, bytes] = {}
 
 
 class _Generation:
@@ -24,18 +32,31 @@ class _Generation:
       inodes   the newest value of each changed inode, None for a removed one
       entries  by folder: the inode behind each changed name, None for a removed one
       names    by inode: each (folder, name) it was given, though it may have lost that again
+      xattrs   all extended attributes of each inode whose attributes changed; xattr_bytes of them
       touched  inodes whose folders must be published again
       fresh    folders made in this generation: the journal knows nothing below them
       _order   by folder: its changed names in order, forgotten when one is added
     """
 
-    __slots__ = ("_order", "entries", "fresh", "inodes", "names", "number", "touched")
+    __slots__ = (
+        "_order",
+        "entries",
+        "fresh",
+        "inodes",
+        "names",
+        "number",
+        "touched",
+        "xattr_bytes",
+        "xattrs",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.inodes: dict[int, Inode | None] = {}
         self.entries: dict[int, dict[bytes, int | None]] = {}
         self.names: dict[int, list[tuple[int, bytes]]] = {}
+        self.xattrs: dict[int, Mapping[bytes, bytes]] = {}
+        self.xattr_bytes = 0
         self.touched: set[int] = set()
         self.fresh: set[int] = set()
         self._order: dict[int, list[bytes]] = {}
@@ -53,6 +74,13 @@ class _Generation:
             self.names.setdefault(ino, []).append((parent, name))
         self.touched.add(parent)
 
+    def set_xattrs(self, ino: int, xattrs: Mapping[bytes, bytes] | None) -> None:
+        """Let an inode have *xattrs* and no others; None: it is no more."""
+        self.xattr_bytes -= _xattr_bytes(self.xattrs.pop(ino, _NONE))
+        if xattrs is not None:
+            self.xattrs[ino] = xattrs
+            self.xattr_bytes += _xattr_bytes(xattrs)
+
     def ordered_names(self, parent: int, after: bytes, count: int) -> list[bytes]:
         """Return up to *count* changed names of a folder behind *after*, in order."""
         if parent not in self.entries:
@@ -69,7 +97,7 @@ class Overlay:
 
     State
       _layers   the current generation and, while a checkpoint runs, the frozen one behind it
-      _clean    committed inodes, bounded, oldest dropped first
+      _clean    committed inodes, bounded, oldest dropped first; _clean_xattrs likewise
       next_ino  never given out yet
     Everything here runs in the event loop's thread, and nothing waits.
     """
@@ -78,6 +106,7 @@ class Overlay:
         self._reader = reader
         self._layers = [_Generation(reader.meta("generation") + 1)]
         self._clean: dict[int, Inode] = {}
+        self._clean_xattrs: dict[int, Mapping[bytes, bytes]] = {}
         self._next_ino = max(reader.meta("next_ino"), FIRST_INO)
 
     @property
@@ -157,6 +186,32 @@ class Overlay:
         )
         return {parent for parent, name in names if self.child(parent, name) == ino}
 
+    def xattrs(self, inode: Inode) -> Mapping[bytes, bytes]:
+        """Return all extended attributes of an inode, which is as it is now, by name."""
+        if not inode.has_xattrs:
+            return _NONE
+        for layer in self._layers:
+            if inode.ino in layer.xattrs:
+                return layer.xattrs[inode.ino]
+        xattrs = self._clean_xattrs.get(inode.ino)
+        if xattrs is None:
+            xattrs = self._clean_xattrs[inode.ino] = self._reader.xattrs(inode.ino)
+            if len(self._clean_xattrs) > _CLEAN_XATTRS:
+                del self._clean_xattrs[next(iter(self._clean_xattrs))]
+        return xattrs
+
+    @property
+    def xattr_bytes(self) -> int:
+        """How many bytes of extended attributes are not committed yet."""
+        return sum(layer.xattr_bytes for layer in self._layers)
+
+    def put_xattrs(self, inode: Inode, xattrs: Mapping[bytes, bytes]) -> None:
+        """Let *inode* be the value of its number, and *xattrs* all its extended attributes."""
+        self._layers[0].set_xattrs(inode.ino, xattrs)
+        self._clean_xattrs.pop(inode.ino, None)
+        is_named = inode.nlink > 0
+        self.put(msgspec.structs.replace(inode, has_xattrs=bool(xattrs)), touch=is_named)
+
     def put(self, inode: Inode, *, touch: bool = True) -> None:
         """Let *inode* be the value of its number from now on."""
         layer = self._layers[0]
@@ -173,6 +228,8 @@ class Overlay:
     def drop(self, ino: int) -> None:
         """Remove an inode to which no name leads."""
         self._layers[0].inodes[ino] = None
+        self._layers[0].set_xattrs(ino, None)
+        self._clean_xattrs.pop(ino, None)
         self._layers[0].touched.discard(ino)
 
     def touch(self, ino: int) -> None:
@@ -202,6 +259,7 @@ class Overlay:
                 for name, ino in names.items()
             ],
             touched=frozen.touched,
+            xattrs=frozen.xattrs,
         )
 
     def committed(self) -> None:
@@ -249,3 +307,7 @@ class Overlay:
             if committed.ino in layer.inodes:
                 return layer.inodes[committed.ino]
         return committed
+
+
+def _xattr_bytes(xattrs: Mapping[bytes, bytes]) -> int:
+    return sum(len(name) + len(value) for name, value in xattrs.items())

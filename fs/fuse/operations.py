@@ -313,12 +313,27 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        # Remembered by the kernel, which else asks for security.capability at every write.
-        raise FUSEError(errno.ENOSYS)
+        # Asked for security.capability at every write. pyfuse3 answers ERANGE.
+        value = await self._namespace.xattr(inode, name)
+        if value is None:
+            raise FUSEError(errno.ENODATA)
+        return value
 
     @_answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        raise FUSEError(errno.ENOSYS)
+        return self._namespace.xattr_names(inode, is_root=ctx.uid == 0)
+
+    @_answered
+    async def setxattr(
+        self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        # pyfuse3 has answered XATTR_CREATE and XATTR_REPLACE by asking getxattr() before. The
+        # kernel lets one such request at a time come for an inode.
+        await self._namespace.set_xattr(inode, name, value)
+
+    @_answered
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._namespace.remove_xattr(inode, name)
 
     async def _name_at(self, ino: int, position: int) -> bytes:
         """Return the name at a position of a folder, counted from its start."""

@@ -320,6 +320,26 @@ def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None
     connection.close()
 
 
+def test_extended_attributes_go_at_the_start_with_what_was_open_without_a_name(
+    path: Path,
+) -> None:
+    with Journal(path) as journal:
+        _with_a_tree(journal)
+        xattrs = {b"user.\xff": b"\0", b"user.a": b""}
+        journal.apply(Batch(2, 2000, xattrs={_FILE: xattrs, _FOLDER: xattrs}))
+        with journal.reader() as reader:
+            file = reader.inode(_FILE)
+            assert file is not None
+            assert file.has_xattrs
+            assert reader.xattrs(_FILE) == xattrs
+        without_names = msgspec.structs.replace(file, nlink=0)
+        gone = (_FOLDER, b"file", None)
+        journal.apply(Batch(3, 2000, inodes=[without_names], entries=[gone]))
+    with Journal(path) as journal, journal.reader() as reader:
+        assert reader.xattrs(_FILE) == {}
+        assert reader.xattrs(_FOLDER) == xattrs
+
+
 def test_snapshots_come_back_in_the_order_of_their_publishing(path: Path) -> None:
     recorded = [_snapshot("b", 1), _snapshot("a", 2), _snapshot("a", 2, backup=_ELSEWHERE)]
     with Journal(path) as journal:

@@ -32,6 +32,7 @@ def _name(number: int) -> bytes:
 
 
 _NAMES = st.integers(0, _MANY).map(_name)
+_XATTRS = st.dictionaries(st.sampled_from([b"user.a", b"user.\xff"]), st.binary(max_size=3))
 
 
 class OverlayMachine(RuleBasedStateMachine):
@@ -47,6 +48,7 @@ class OverlayMachine(RuleBasedStateMachine):
         self.inodes: dict[int, Inode] = {}
         self.folders: dict[int, dict[bytes, int]] = {}
         self.gone: set[int] = set()
+        self.xattrs: dict[int, dict[bytes, bytes]] = {}
         self.frozen: Batch | None = None
         self.is_applied = False
 
@@ -112,6 +114,13 @@ class OverlayMachine(RuleBasedStateMachine):
         self.inodes[ino] = msgspec.structs.replace(self.inodes[ino], size=size)
         self.overlay.put(self.inodes[ino])
 
+    @rule(data=st.data(), xattrs=_XATTRS)
+    def change_extended_attributes(self, data: st.DataObject, xattrs: dict[bytes, bytes]) -> None:
+        ino = data.draw(st.sampled_from(sorted(self.inodes)), "inode")
+        self.overlay.put_xattrs(self.inodes[ino], xattrs)
+        self.inodes[ino] = msgspec.structs.replace(self.inodes[ino], has_xattrs=bool(xattrs))
+        self.xattrs[ino] = xattrs
+
     @rule(data=st.data(), count=st.integers(1, 2), drop=st.booleans())
     def remove(self, data: st.DataObject, count: int, drop: bool) -> None:
         folder = self._any_folder(data)
@@ -135,6 +144,7 @@ class OverlayMachine(RuleBasedStateMachine):
             self.overlay.drop(ino)
             self.folders.pop(ino, None)
             del self.inodes[ino]
+            self.xattrs.pop(ino, None)
             self.gone.add(ino)
 
     @rule(data=st.data(), name=_NAMES)
@@ -179,6 +189,7 @@ class OverlayMachine(RuleBasedStateMachine):
                 self.apply()
             self.committed()
         assert not self.overlay.is_dirty
+        assert self.overlay.xattr_bytes == 0
 
     @rule(data=st.data(), after=st.one_of(st.just(b""), _NAMES), limit=_LIMITS)
     def list_a_page(self, data: st.DataObject, after: bytes, limit: int) -> None:
@@ -197,6 +208,7 @@ class OverlayMachine(RuleBasedStateMachine):
     def everything_is_as_in_the_model(self) -> None:
         for ino, inode in self.inodes.items():
             assert self.overlay.find(ino) == inode
+            assert self.overlay.xattrs(inode) == self.xattrs.get(ino, {})
         for ino in self.gone:
             assert self.overlay.find(ino) is None
         for folder, names in self.folders.items():
@@ -335,6 +347,35 @@ def test_an_overlay_is_dirty_until_its_last_change_is_committed(
     assert overlay.is_dirty
     _commit(overlay, journal)
     assert not overlay.is_dirty
+
+
+def test_what_is_not_committed_of_extended_attributes_is_counted(
+    overlay: Overlay, journal: Journal
+) -> None:
+    inode = overlay.inode(ROOT_INO)
+    overlay.put_xattrs(inode, {b"user.a": b"12345"})
+    overlay.put_xattrs(inode, {b"user.a": b"1", b"user.b": b"2"})
+    assert overlay.xattr_bytes == 14
+    journal.apply(overlay.freeze())
+    overlay.put_xattrs(inode, {b"user.a": b"123"})
+    assert overlay.xattr_bytes == 14 + 9
+    overlay.committed()
+    assert overlay.xattr_bytes == 9
+
+
+def test_extended_attributes_of_what_was_dropped_are_not_kept(
+    overlay: Overlay, journal: Journal
+) -> None:
+    for is_committed in (True, False):
+        inode = _inode(overlay.new_ino())
+        overlay.make(inode)
+        overlay.put_xattrs(inode, {b"user.a": b"1"})
+        if is_committed:
+            _commit(overlay, journal)
+        overlay.drop(inode.ino)
+        _commit(overlay, journal)
+        with journal.reader() as reader:
+            assert reader.rows("SELECT * FROM xattr") == []
 
 
 def test_a_second_freeze_before_the_first_is_committed_is_refused(overlay: Overlay) -> None:

@@ -1,0 +1,111 @@
+"""Extended attributes in `backups/`: which there can be, and how they change (xattr(7)).
+
+Who may change what is for the kernel to say: it knows the caller's capabilities, and refuses before
+it asks.
+"""
+
+import errno
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from libernet.fs.inode import Inode
+from libernet.fs.overlay import Overlay
+from libernet.fs.tree import os_error
+
+MAX_NAME_BYTES = 255
+"""Longest name, XATTR_NAME_MAX."""
+
+MAX_VALUE_BYTES = 64 * 1024
+"""Longest value, XATTR_SIZE_MAX."""
+
+MAX_LIST_BYTES = 64 * 1024
+"""Most bytes of one inode's names, each with a NUL: XATTR_LIST_MAX, or they could not be listed."""
+
+MAX_TOTAL_BYTES = 256 * 1024
+"""Most bytes of one inode's names and values. In JSON, at worst, they then fit in one entry of a
+document (768 KiB) together with the file's parts."""
+
+_USER = b"user."
+_TRUSTED = b"trusted."
+_NAMESPACES = (_USER, _TRUSTED, b"security.")
+
+
+def check_namespace(name: bytes) -> None:
+    """Raise EOPNOTSUPP for an attribute that no file of ours can have."""
+    if not name.startswith(_NAMESPACES):
+        raise os_error(errno.EOPNOTSUPP)
+
+
+def shown_names(names: Mapping[bytes, object], *, is_root: bool) -> list[bytes]:
+    """Return the names that listxattr shows, in order: trusted.* to root alone."""
+    return sorted(name for name in names if is_root or not name.startswith(_TRUSTED))
+
+
+class Xattrs:
+    """Look at and change the extended attributes of inodes, in memory: nothing waits."""
+
+    def __init__(self, overlay: Overlay, clock: Callable[[], int]) -> None:
+        self._overlay = overlay
+        self._clock = clock
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes of extended attributes are not durable yet."""
+        return self._overlay.xattr_bytes
+
+    def get(self, ino: int, name: bytes) -> bytes | None:
+        """Return the value of an attribute, None if there is none."""
+        inode = self._overlay.inode(ino)
+        value = self._overlay.xattrs(inode).get(name) if inode.has_xattrs else None
+        if value is None:
+            check_namespace(name)
+        return value
+
+    def names(self, ino: int, *, is_root: bool) -> list[bytes]:
+        """Return the names of all attributes that a caller sees."""
+        return shown_names(self._overlay.xattrs(self._overlay.inode(ino)), is_root=is_root)
+
+    def set(self, ino: int, name: bytes, value: bytes) -> None:
+        """Let an attribute have a value; the change time becomes now.
+
+        OSError: EOPNOTSUPP, ERANGE and EINVAL for impossible names, E2BIG for a value that is too
+        long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much.
+        """
+        inode = self._overlay.inode(ino)
+        check_namespace(name)
+        _check_name(name)
+        if name.startswith(_USER) and not (inode.is_file or inode.is_folder):
+            raise os_error(errno.EPERM)
+        if len(value) > MAX_VALUE_BYTES:
+            raise os_error(errno.E2BIG)
+        xattrs = {**self._overlay.xattrs(inode), name: value}
+        _check_room(xattrs)
+        self._put(inode, xattrs)
+
+    def remove(self, ino: int, name: bytes) -> None:
+        """Remove an attribute, or raise ENODATA; the change time becomes now."""
+        inode = self._overlay.inode(ino)
+        xattrs = dict(self._overlay.xattrs(inode))
+        if xattrs.pop(name, None) is None:
+            check_namespace(name)
+            raise os_error(errno.ENODATA)
+        self._put(inode, xattrs)
+
+    def _put(self, inode: Inode, xattrs: Mapping[bytes, bytes]) -> None:
+        changed = msgspec.structs.replace(inode, ctime_ns=self._clock())
+        self._overlay.put_xattrs(changed, xattrs)
+
+
+def _check_name(name: bytes) -> None:
+    if len(name) > MAX_NAME_BYTES:
+        raise os_error(errno.ERANGE)
+    if name in _NAMESPACES or b"\0" in name:
+        raise os_error(errno.EINVAL)
+
+
+def _check_room(xattrs: Mapping[bytes, bytes]) -> None:
+    names_bytes = sum(len(name) + 1 for name in xattrs)
+    values_bytes = sum(map(len, xattrs.values()))
+    if names_bytes > MAX_LIST_BYTES or names_bytes + values_bytes > MAX_TOTAL_BYTES:
+        raise os_error(errno.ENOSPC)

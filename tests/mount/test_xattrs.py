@@ -1,0 +1,266 @@
+"""Extended attributes in the mount, by the programs that people use for them."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from libernet.fs.mount_table import mount_at
+from tests.support.node import Node
+
+_NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+_NEEDS_ATTR = pytest.mark.skipif(shutil.which("setfattr") is None, reason="attr is not installed")
+_NOBODY = 65534
+
+
+@pytest.fixture
+def backup(shared_node: Node, request: pytest.FixtureRequest) -> Path:
+    """An empty backup named after the test, in a mount that everybody sees."""
+    if mount_at(shared_node.mountpoint) is None:
+        shared_node.mount("--allow-other")
+    folder = shared_node.backups / re.sub(r"\W+", " ", request.node.name.removeprefix("test_"))
+    folder.mkdir()
+    return folder
+
+
+def _all(path: Path) -> dict[str, bytes]:
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+
+
+def _refused(code: int, call: Callable[..., object], *arguments: object) -> None:
+    with pytest.raises(OSError) as caught:
+        call(*arguments)
+    assert errno.errorcode[caught.value.errno] == errno.errorcode[code]
+
+
+def _as_nobody(code: str, path: Path) -> list[str]:
+    """Run lines of Python as somebody else; return for each what it gives, or its errno's name."""
+    # The way to Python and to the mount may be closed to others; what the file stands in is not.
+    script = f"""
+import errno, os, sys
+path = sys.argv[1]
+os.setgroups([])
+os.setresgid({_NOBODY}, {_NOBODY}, {_NOBODY})
+os.setresuid({_NOBODY}, {_NOBODY}, {_NOBODY})
+for line in {code.strip().splitlines()!r}:
+    try:
+        print(eval(line))
+    except OSError as exc:
+        print(errno.errorcode[exc.errno])
+"""
+    command = [sys.executable, "-I", "-c", script, path.name]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def _make_tree(root: Path) -> None:
+    """Fill a new folder with attributes of all kinds that this machine's disk takes."""
+    (root / "folder").mkdir(parents=True)
+    for name in ("small", "large", "linked"):
+        (root / "folder" / name).write_text(name)
+    (root / "link").hardlink_to(root / "folder" / "linked")
+    (root / "symlink").symlink_to("folder")
+    os.setxattr(root, "user.root", b"of the top folder")
+    os.setxattr(root / "folder", "user.folder", b"\0\xff")
+    os.setxattr(root / "folder" / "small", "user.empty", b"")
+    os.setxattr(root / "folder" / "small", b"user.\xc3\xbc", b"x" * 100)
+    os.setxattr(root / "folder" / "large", "user.large", os.urandom(3000))
+    os.setxattr(root / "link", "user.linked", b"by either name")
+    if os.geteuid() == 0:
+        os.setxattr(root / "folder" / "small", "trusted.root", b"root's")
+        os.setxattr(root / "folder" / "small", "security.test", b"security")
+        os.setxattr(root / "symlink", "trusted.link", b"of a link", follow_symlinks=False)
+
+
+def _tree(root: Path) -> dict[str, dict[str, bytes]]:
+    return {str(path.relative_to(root)): _all(path) for path in [root, *sorted(root.rglob("*"))]}
+
+
+def _append(file: Path) -> None:
+    with file.open("ab") as opened:
+        opened.write(b"more")
+
+
+def test_the_flags_of_setxattr_say_what_must_have_been_there(backup: Path) -> None:
+    file = backup / "file"
+    file.touch()
+    _refused(errno.ENODATA, os.setxattr, file, "user.a", b"1", os.XATTR_REPLACE)
+    os.setxattr(file, "user.a", b"", os.XATTR_CREATE)
+    _refused(errno.EEXIST, os.setxattr, file, "user.a", b"2", os.XATTR_CREATE)
+    os.setxattr(file, "user.a", b"3", os.XATTR_REPLACE)
+    assert _all(file) == {"user.a": b"3"}
+    os.removexattr(file, "user.a")
+    _refused(errno.ENODATA, os.removexattr, file, "user.a")
+    _refused(errno.ENODATA, os.getxattr, file, "user.a")
+
+
+def test_limits_are_those_of_linux(backup: Path) -> None:
+    file = backup / "file"
+    file.touch()
+    longest_name, longest_value = "user." + "n" * 250, os.urandom(65536)
+    os.setxattr(file, longest_name, longest_value)
+    assert _all(file) == {longest_name: longest_value}
+    _refused(errno.ERANGE, os.setxattr, file, longest_name + "n", b"")
+    _refused(errno.E2BIG, os.setxattr, file, "user.b", longest_value + b"x")
+    _refused(errno.EOPNOTSUPP, os.setxattr, file, "nonsense.a", b"")
+    _refused(errno.EOPNOTSUPP, os.getxattr, file, "nonsense.a")
+    for number in range(2):
+        os.setxattr(file, f"user.{number}", longest_value)
+    _refused(errno.ENOSPC, os.setxattr, file, "user.3", longest_value)
+    assert len(_all(file)) == 3
+
+
+def test_the_change_time_follows_and_nothing_else(backup: Path) -> None:
+    file = backup / "file"
+    file.touch()
+    before = file.stat()
+    os.setxattr(file, "user.a", b"1")
+    between = file.stat()
+    os.removexattr(file, "user.a")
+    after = file.stat()
+    assert before.st_ctime_ns < between.st_ctime_ns < after.st_ctime_ns
+    assert before.st_mtime_ns == between.st_mtime_ns == after.st_mtime_ns
+
+
+@_NEEDS_ROOT
+def test_others_see_and_change_what_xattr_7_lets_them(backup: Path) -> None:
+    file, own = backup / "file", backup / "own"
+    for each in (file, own):
+        each.write_text("content")
+        os.setxattr(each, "user.a", b"1")
+        os.setxattr(each, "trusted.a", b"2")
+        os.setxattr(each, "security.a", b"3")
+    os.chown(own, _NOBODY, _NOBODY)
+    assert set(_all(file)) == {"user.a", "trusted.a", "security.a"}
+    calls = """
+sorted(os.listxattr(path))
+os.getxattr(path, "user.a")
+os.getxattr(path, "security.a")
+os.getxattr(path, "trusted.a")
+os.setxattr(path, "trusted.a", b"")
+os.setxattr(path, "security.a", b"")
+os.setxattr(path, "user.a", b"changed")
+os.removexattr(path, "user.a")
+os.stat(path).st_size
+"""
+    listed = ["['security.a', 'user.a']", "b'1'", "b'3'", "ENODATA", "EPERM", "EPERM"]
+    assert _as_nobody(calls, file) == [*listed, "EACCES", "EACCES", "7"]
+    assert _as_nobody(calls, own) == [*listed, "None", "None", "7"]
+    assert set(_all(file)) == {"user.a", "trusted.a", "security.a"}
+    assert set(_all(own)) == {"trusted.a", "security.a"}
+    file.chmod(0o600)
+    assert _as_nobody(calls, file)[1] == "EACCES"
+
+
+@_NEEDS_ROOT
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda file: file.write_bytes(b"new"),
+        lambda file: os.truncate(file, 1),
+        lambda file: os.chown(file, 1, 1),
+        _append,
+    ],
+    ids=["overwrite", "truncate", "chown", "append"],
+)
+def test_a_changed_file_has_no_capabilities_any_more(
+    backup: Path, change: Callable[[Path], object]
+) -> None:
+    file = backup / "file"
+    file.write_bytes(b"content")
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw+ep
+    os.setxattr(file, "security.capability", capability)
+    os.setxattr(file, "user.a", b"1")
+    assert os.getxattr(file, "security.capability") == capability
+    change(file)
+    assert _all(file) == {"user.a": b"1"}
+
+
+@_NEEDS_ATTR
+def test_getfattr_restores_with_setfattr_what_it_dumped(
+    backup: Path, shared_node: Node, tmp_path: Path
+) -> None:
+    _make_tree(backup / "a")
+    dump = tmp_path / "dump"
+    dump.write_text(shared_node.run("getfattr", "-hRd", "-m", "-", ".", cwd=backup / "a"))
+    shutil.copytree(backup / "a", backup / "b", symlinks=True)
+    for path in [backup / "b", *(backup / "b").rglob("*")]:
+        for name in _all(path):
+            os.removexattr(path, name, follow_symlinks=False)
+    shared_node.run("setfattr", "-h", f"--restore={dump}", cwd=backup / "b")
+    assert _tree(backup / "b") == _tree(backup / "a")
+
+
+def test_cp_takes_them_in_and_out(backup: Path, shared_node: Node, tmp_path: Path) -> None:
+    _make_tree(tmp_path / "source")
+    shared_node.run("cp", "-a", tmp_path / "source", backup / "in")
+    shared_node.run("cp", "-a", backup / "in", tmp_path / "out")
+    expected = _tree(tmp_path / "source")
+    assert _tree(backup / "in") == expected
+    assert _tree(tmp_path / "out") == expected
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+def test_a_second_rsync_finds_no_attribute_to_transfer(
+    backup: Path, shared_node: Node, tmp_path: Path
+) -> None:
+    _make_tree(tmp_path / "source")
+    command = ("rsync", "-aHXi", f"{tmp_path}/source/", f"{backup}/copy/")
+    assert shared_node.run(*command) != ""
+    assert shared_node.run(*command) == ""
+    assert _tree(backup / "copy") == _tree(tmp_path / "source")
+    os.setxattr(tmp_path / "source" / "folder" / "small", "user.new", b"1")
+    assert shared_node.run(*command).split() == [".f........x", "folder/small"]
+    assert _tree(backup / "copy") == _tree(tmp_path / "source")
+
+
+def test_tar_keeps_them(backup: Path, shared_node: Node, tmp_path: Path) -> None:
+    _make_tree(tmp_path / "source")
+    options = ("--xattrs", "--xattrs-include=*")
+    archive = backup / "archive.tar"
+    shared_node.run("tar", *options, "-cf", archive, "-C", tmp_path / "source", ".")
+    (backup / "out").mkdir()
+    shared_node.run("tar", *options, "-xpf", archive, "-C", backup / "out")
+    assert _tree(backup / "out") == _tree(tmp_path / "source")
+
+
+def test_they_are_there_after_a_remount_and_go_with_their_file(node: Node) -> None:
+    node.mount()
+    (node.backups / "b").mkdir()
+    _make_tree(node.backups / "b" / "a")
+    before = _tree(node.backups / "b" / "a")
+    node.remount()
+    assert _tree(node.backups / "b" / "a") == before
+    (node.backups / "b" / "a").rename(node.backups / "b" / "c")
+    (node.backups / "b" / "c" / "link").unlink()
+    (node.backups / "b" / "c" / "folder" / "small").unlink()
+    (node.backups / "b" / "c" / "folder" / "small").touch()
+    del before["link"]
+    before["folder/small"] = {}
+    assert _tree(node.backups / "b" / "c") == before
+    node.remount()
+    assert _tree(node.backups / "b" / "c") == before
+
+
+def test_what_was_set_before_an_fsync_is_there_after_a_kill(node: Node) -> None:
+    node.mount("--checkpoint-seconds", "4")
+    (node.backups / "b").mkdir()
+    file = node.backups / "b" / "file"
+    with file.open("wb") as opened:
+        os.setxattr(file, "user.a", b"1")
+        os.setxattr(file, "user.removed", b"2")
+        os.fsync(opened.fileno())
+        os.removexattr(file, "user.removed")
+        os.setxattr(file.parent, "user.b", b"3")
+        os.fsync(opened.fileno())
+    node.kill()
+    node.mount()
+    assert _all(file) == {"user.a": b"1"}
+    assert _all(file.parent) == {"user.b": b"3"}
