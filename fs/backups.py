@@ -89,7 +89,7 @@ class Backups:
         inode = self._tree.inode(ino)
         if not inode.is_file:
             raise os_error(errno.EISDIR if inode.is_folder else errno.ENXIO)
-        if flags & os.O_TRUNC and inode.size:
+        if flags & os.O_TRUNC:
             await self._files.truncate(ino, 0)
         self._open[ino] = self._open.get(ino, 0) + 1
         return self._files.open(ino)

@@ -127,6 +127,13 @@ class Namespace:
             found.sort(key=lambda entry: entry[0])
         return found
 
+    def dots(self, ino: int) -> list[tuple[bytes, int]]:
+        """Return the names that a folder has for itself and its parent; one that is gone, none."""
+        if not self._is_backup(ino):
+            return [(b".", ino), (b"..", self._nodes.parent(ino))]
+        inode = self._backups.inode(ino)
+        return [(b".", ino), (b"..", inode.parent)] if inode.nlink else []
+
     def enter(self, parent: int, name: bytes, found: Inode | Node) -> Entry:
         """Give the number of what *name* in a folder leads to."""
         if isinstance(found, Inode):

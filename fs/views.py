@@ -42,6 +42,10 @@ class NodeNumbers:
             raise os_error(errno.ESTALE)
         return node
 
+    def parent(self, ino: int) -> int:
+        """Return the number of the folder that a node stands in; the root's is its own."""
+        return ino if ino == self._root_ino else self._names[ino][0]
+
     def number(self, parent: int, name: bytes, node: Node) -> int:
         """Return the number of the node that *name* in a folder leads to, and count it given."""
         key = (parent, name, node.identity)

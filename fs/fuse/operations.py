@@ -26,6 +26,7 @@ _LASTING_SECONDS = 86_400.0  # only this mount changes what it shows, so the ker
 _CHANGING_SECONDS = 1.0  # names of snapshots follow those of backups; nothing else changes
 
 _LIST_ENTRIES = 256  # about what a reply to one READDIRPLUS holds
+_DOTS = 2  # entries that every listing begins with
 _REMEMBERED_NAMES = 8 * _LIST_ENTRIES
 
 _P = ParamSpec("_P")
@@ -57,8 +58,8 @@ def _answered(handler: _Handler[_P, _R]) -> _Handler[_P, _R]:
 class _Listing:
     """An open folder.
 
-    State: _names, the last names listed by their positions (1 is the first), so that the kernel
-    can go on from any of them; lacking, why some entries cannot be listed.
+    State: _names, the last names listed by their positions (those of the dots are 1 and 2), so
+    that the kernel can go on from any of them; lacking, why some entries cannot be listed.
     """
 
     def __init__(self, ino: int) -> None:
@@ -67,8 +68,8 @@ class _Listing:
         self._names: OrderedDict[int, bytes] = OrderedDict()
 
     def name_at(self, position: int) -> bytes | None:
-        """Return the name that was listed at a position, empty for the start, None if forgotten."""
-        return self._names.get(position) if position else b""
+        """Return the name that was listed at a position, empty for a dot, None if forgotten."""
+        return self._names.get(position) if position > _DOTS else b""
 
     def note(self, found: Sequence[object], *, is_start: bool) -> None:
         """Note what else the folder has; at its end raise why that cannot be listed.
@@ -268,6 +269,10 @@ class FuseOperations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
         position = start_id
+        for name, ino in self._namespace.dots(listing.ino)[start_id:]:
+            position += 1
+            if not pyfuse3.readdir_reply(token, name, _number_alone(ino), position):
+                return
         after = listing.name_at(start_id)
         if after is None:
             after = await self._name_at(listing.ino, start_id)
@@ -337,7 +342,7 @@ class FuseOperations(pyfuse3.Operations):
 
     async def _name_at(self, ino: int, position: int) -> bytes:
         """Return the name at a position of a folder, counted from its start."""
-        after, left = b"", position
+        after, left = b"", position - _DOTS
         while left and (found := await self._namespace.children(ino, after, min(left, 4096))):
             after, left = found[-1][0], left - len(found)
         return after
@@ -350,6 +355,14 @@ class FuseOperations(pyfuse3.Operations):
     def _new_handle(self) -> int:
         self._next_handle += 1
         return self._next_handle
+
+
+def _number_alone(ino: int) -> pyfuse3.EntryAttributes:
+    """Return all that the kernel takes of a dot: it asks for the rest when somebody looks."""
+    attributes = pyfuse3.EntryAttributes()
+    attributes.st_ino = ino
+    attributes.st_mode = stat.S_IFDIR
+    return attributes
 
 
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
