@@ -137,7 +137,7 @@ def _measure(
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
-    listings = Listings()
+    listings = Listings(work)
     if "listing" in workloads:
         listings.run(10_000 if options.quick else 1_000_000)
     likes = Likes(work)

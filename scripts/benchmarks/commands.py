@@ -5,10 +5,12 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 MAX_STEP_SECONDS = 900.0
 """Deadline of one step. The slowest, copying the tree, takes a minute on a loaded small machine."""
@@ -70,6 +72,12 @@ def said(*command: str | Path, seconds: float) -> str:
         text = done.stderr.decode(errors="replace").strip()
         raise BenchError(f"exit code {done.returncode}: {_spelled(command)}\n{text}")
     return done.stdout.decode(errors="replace").strip()
+
+
+def said_by(module: ModuleType, *arguments: str | Path, seconds: float) -> str:
+    """Return what a module of this package prints, run as a program in a process of its own."""
+    path = f"PYTHONPATH={Path(__file__).parents[1]}"
+    return said("env", path, sys.executable, "-m", module.__name__, *arguments, seconds=seconds)
 
 
 def exited(pidfd: int, seconds: float) -> bool:

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import lookups
-from benchmarks.commands import said
+from benchmarks.commands import said_by
 from benchmarks.machine import settle
 from benchmarks.rounds import Samples, say
 from libernet.blocks.chunking import Chunker
@@ -117,7 +116,7 @@ class Engine:
             for _ in range(0, blocks, 10_000):
                 ids = sorted(BlockId(numbers.randbytes(32)) for _ in range(10_000))
                 store._index.replace([_entry(block_id) for block_id in ids])
-        answer = said(sys.executable, lookups.__file__, self._folder, seconds=120)
+        answer = said_by(lookups, self._folder, seconds=120)
         found: dict[str, float] = json.loads(answer)
         self._record("engine.lookup", found["seconds"])
         self._record("engine.lookup_memory", found["bytes"])

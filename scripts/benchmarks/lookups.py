@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.memory import bytes_of
 from libernet.blocks.ids import BlockId
 from libernet.blocks.store import Store
 
@@ -22,20 +23,13 @@ def lookups(folder: str) -> dict[str, float]:
     ids = [BlockId(row[0]) for row in index.execute("SELECT id FROM block LIMIT ?", (LOOKUPS,))]
     index.close()
     random.Random(1).shuffle(ids)
-    before = _resident_bytes()
+    before = bytes_of("VmRSS")
     with Store(Path(folder), reserve_bytes=0) as store:
         began = time.perf_counter()
         for block_id in ids:
             store.size(block_id)
         seconds = (time.perf_counter() - began) / len(ids)
-        return {"seconds": seconds, "bytes": _resident_bytes() - before}
-
-
-def _resident_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("the kernel does not tell the memory of this process")
+        return {"seconds": seconds, "bytes": bytes_of("VmRSS") - before}
 
 
 if __name__ == "__main__":

@@ -67,9 +67,11 @@ ENGINE_ROWS = (
     Row("space.blocks", "tree: blocks on the disk", "MiB"),
     Row("space.all", "  with the journal", "MiB"),
     Row("listing.wide.opened", "10^6 in a folder: open", "ms"),
+    Row("listing.wide.opened_memory", "  memory", "MiB"),
     Row("listing.wide.listed", "  listed, per second", ""),
     Row("listing.wide.changed", "  one changed: new", "KiB"),
     Row("listing.deep.opened", "10^6 in 20s: open", "ms"),
+    Row("listing.deep.opened_memory", "  memory", "MiB"),
     Row("listing.deep.listed", "  listed, per second", ""),
     Row("listing.deep.changed", "  one changed: new", "KiB"),
     Row("engine.inserted", "1 GiB, 4 KiB inserted: new", "%"),
@@ -143,6 +145,7 @@ MARKS = (
         for shape, label in (("wide", "in one folder"), ("deep", "in folders of 20"))
         for mark in (
             Mark(f"listing.{shape}.opened", f"opening a million {label}", 0.3),
+            Mark(f"listing.{shape}.opened_memory", f"memory for that {label}", 95.0, unit="MiB"),
             Mark(f"listing.{shape}.listed", f"listing them {label}", 2e5, unit="", at_least=True),
             Mark(f"listing.{shape}.changed", f"one changed {label}", 600_000 / 1024, unit="KiB"),
         )
