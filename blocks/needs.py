@@ -1,6 +1,9 @@
 """Everything that a bundle needs: the blocks that must stay so that it can be read."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 from libernet.blocks.documents import (
     Document,
@@ -11,6 +14,7 @@ from libernet.blocks.documents import (
     parse_document,
     parse_page,
 )
+from libernet.blocks.errors import LibernetError
 from libernet.blocks.flat_bundles import FlatBundle, parse_bundle, parse_sub_bundle
 from libernet.blocks.flat_entries import FlatEntry
 from libernet.blocks.ids import BlockId
@@ -18,20 +22,28 @@ from libernet.blocks.reference import Reference
 
 _NOBODY = (0, 0)  # whose files they are makes no difference here
 
+_Parsed = TypeVar("_Parsed")
+
 
 class Needs:
     """Walk through bundles, ours and the original's, to every block that they need.
 
     *read* returns the plaintext of a document; *enter* is told its block, and says whether it is
     met for the first time: what was walked through once is not walked through again, in whatever
-    bundle it stands.
+    bundle it stands. A document that cannot be read ends the walk with the error, unless there is
+    somebody to tell it to: then the walk goes on without that document.
     """
 
     def __init__(
-        self, read: Callable[[Reference], bytes], enter: Callable[[BlockId], bool]
+        self,
+        read: Callable[[Reference], bytes],
+        enter: Callable[[BlockId], bool],
+        *,
+        unreadable: Callable[[Reference, LibernetError], None] | None = None,
     ) -> None:
         self._read = read
         self._enter = enter
+        self._unreadable = unreadable
 
     def of(self, reference: Reference) -> Iterator[BlockId]:
         """Yield the ids of all blocks that the bundle needs, apart from those given to *enter*.
@@ -40,11 +52,23 @@ class Needs:
         """
         if not self._enter(reference.id):
             return
-        bundle = parse_bundle(self._read(reference), _NOBODY)
-        if isinstance(bundle, FlatBundle):
-            yield from self._of_flat(bundle)
-        else:
-            yield from self._of_listing(bundle)
+        for bundle in self._parsed(reference, parse_bundle, _NOBODY):
+            if isinstance(bundle, FlatBundle):
+                yield from self._of_flat(bundle)
+            else:
+                yield from self._of_listing(bundle)
+
+    def _parsed(
+        self, reference: Reference, parse: Callable[..., _Parsed], *context: object
+    ) -> list[_Parsed]:
+        """Return what *parse* finds in a document, nothing when it cannot be read."""
+        try:
+            return [parse(self._read(reference), *context)]
+        except LibernetError as exc:
+            if self._unreadable is None:
+                raise
+            self._unreadable(reference, exc)
+            return []
 
     def _of_listing(self, top: Listing) -> Iterator[BlockId]:
         waiting = [top]
@@ -59,12 +83,12 @@ class Needs:
                 if folder.document is not None:
                     waiting.append(folder.document)
                 elif self._enter(folder.reference().id):
-                    waiting.append(parse_document(self._read(folder.reference())))
+                    waiting.extend(self._parsed(folder.reference(), parse_document))
 
     def _pages(self, pages: Iterable[Page]) -> Iterator[Listing]:
         for page in pages:
             if self._enter(page.reference().id):
-                yield parse_page(self._read(page.reference()), page)
+                yield from self._parsed(page.reference(), parse_page, page)
 
     def _of_flat(self, top: FlatBundle) -> Iterator[BlockId]:
         waiting = [top]
@@ -74,14 +98,15 @@ class Needs:
             for reference in bundle.bundles:
                 if self._enter(reference.id):
                     folder = top.document.attributes
-                    waiting.append(parse_sub_bundle(self._read(reference), _NOBODY, folder))
+                    waiting.extend(self._parsed(reference, parse_sub_bundle, _NOBODY, folder))
 
     def _of_file(self, entry: FileEntry) -> Iterator[BlockId]:
         parts = [] if entry.spilled else entry.parts()
         for each in entry.part_lists():
             assert each.reference is not None
             if self._enter(each.reference.id):
-                parts += parse_contents_list(self._read(each.reference), size=each.size)
+                parse = partial(parse_contents_list, size=each.size)
+                parts += chain.from_iterable(self._parsed(each.reference, parse))
         if isinstance(entry, FlatEntry):
             parts += [keys.part() for keys in entry.rsrc or ()]
             yield from (each.id for each in entry.xattr_references().values())

@@ -50,7 +50,7 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import StoredId
 from libernet.blocks.like_index import LikeIndex
 from libernet.blocks.store_cache import BlockCache, CacheLimits
-from libernet.blocks.store_check import Finding, Pace, check_blocks, stray_files
+from libernet.blocks.store_check import Finding, Pace, Read, check_blocks, stray_files
 from libernet.blocks.store_collection import Collection
 from libernet.blocks.store_damage import Damage
 from libernet.blocks.store_files import BlockFiles
@@ -300,14 +300,17 @@ class Store:
         """
         return Collection(self._folder, self._index, self._files, self._queue, self._cache)
 
-    def check(self, *, read: bool, pace: Pace | None = None) -> Iterator[Finding]:
-        """Yield what is wrong with the store; with *read* every block is read, at that *pace*.
+    def check(self, *, read: Read | None = None, pace: Pace | None = None) -> Iterator[Finding]:
+        """Yield what is wrong with the store; with *read*, `get` or more, at that *pace*.
 
-        Blocks that are damaged are set aside, so that they can be fetched and put again.
+        `get` sets blocks aside that are damaged, so that they can be fetched and put again.
         """
-        reader = self.get if read else None
-        yield from check_blocks(self._index, self._files, reader, pace or Pace())
+        yield from check_blocks(self._index, self._files, read, pace or Pace())
         yield from stray_files(self._index, self._files)
+
+    def is_own(self, block_id: StoredId) -> bool:
+        """Say whether the index has committed a block as one's own, which stays."""
+        return self._index.own_size(block_id) is not None
 
     def flush(self) -> None:
         """Return when every block is durable whose `put` returned before this was called.

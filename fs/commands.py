@@ -11,6 +11,7 @@ import click
 import libernet
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, link_of, parse_link
+from libernet.fs.check_commands import check_command
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import ask, nobody
@@ -166,6 +167,7 @@ def unmount(places: Places, *, as_json: bool) -> None:
 
 cli.add_command(publish)
 cli.add_command(gc)
+cli.add_command(check_command)
 
 
 def _report(sentence: str, exit_code: int) -> int:

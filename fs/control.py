@@ -33,8 +33,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 REQUEST_SECONDS = 30.0
 """How long a client may take to send a request, or to take a reply."""
 
-HANDLER_SECONDS = 3600.0
-"""How long a command may take: publishing a large backup for the first time takes minutes."""
+HANDLER_SECONDS = 24 * 3600.0
+"""How long a command may take: reading all blocks again, at a bounded rate, takes hours."""
 
 _log = logging.getLogger(__name__)
 

@@ -33,35 +33,22 @@ _HEADER = struct.Struct("<4sIQQQ")
 _MAGIC = b"lnl1"
 
 
-class DataLog:
-    """Append records, make them durable, read them back checked.
+class LogReader:
+    """Read records back, checked; any thread may.
 
     State
-      _current      number of the segment that grows; none above it exists
-      _end          where its next record goes
-      _filled       up to where it has bytes: zeros behind _end
-      _older        the segments before it that are still there
       _descriptors  open segments, by number, guarded by _lock
       _leases       how many readers need segments that the journal may no longer name,
                     guarded by _lock
-    One thread appends, any thread reads.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
         self._descriptors: dict[int, int] = {}
-        self._current = 0
-        self._end = 0
-        self._filled = 0
-        self._older: set[int] = set()
-        self._unsynced = False
         self._leases = 0
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._older = set(self._segments())
-        self._start_segment(max(self._older, default=0) + 1)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -70,38 +57,34 @@ class DataLog:
                 os.close(descriptor)
             self._descriptors.clear()
 
-    def append(self, ino: int, offset: int, content: Buffer) -> LogPlace:
-        """Write one record and return its place; durable only after sync()."""
-        if self._end >= _SEGMENT_BYTES:
-            self.sync()
-            self._older.add(self._current)
-            self._start_segment(self._current + 1)
-        view = memoryview(content).cast("B")
-        sums = [zlib.crc32(view[at : at + _SUM_BYTES]) for at in range(0, len(view), _SUM_BYTES)]
-        head = _HEADER.pack(_MAGIC, len(sums), ino, offset, len(view))
-        record: list[Buffer] = [head, struct.pack(f"<{len(sums)}I", *sums), view]
-        place = LogPlace(self._current, self._end)
-        self._unsynced = True
-        self._write_all(record)
-        return place
-
-    def sync(self) -> None:
-        """Return when all that was appended is durable."""
-        if self._unsynced:
-            os.fdatasync(self._descriptor(self._current))
-            self._unsynced = False
+    def length(self, place: LogPlace) -> int:
+        """Return how many bytes a record has; BlockCorrupt when it is not there, or not whole."""
+        with self.lease():
+            descriptor = self._descriptor(place.segment)
+            sum_count, total = self._head(descriptor, place)
+            end = place.position + _HEADER.size + 4 * sum_count + total
+            if os.fstat(descriptor).st_size < end:
+                raise BlockCorrupt(f"the data log ends amid the record at {place}")
+            return total
 
     def read(self, place: LogPlace, skip: int, length: int) -> bytes:
         """Return *length* bytes, *skip* bytes into the record; BlockCorrupt when they rotted."""
         with self.lease():
             return self._read(self._descriptor(place.segment), place, skip, length)
 
-    def _read(self, descriptor: int, place: LogPlace, skip: int, length: int) -> bytes:
+    def _head(self, descriptor: int, place: LogPlace) -> tuple[int, int]:
+        """Return how many checksums a record has, and how many bytes."""
         head = os.pread(descriptor, _HEADER.size, place.position)
         if len(head) < _HEADER.size:
             raise BlockCorrupt(f"the data log ends before the record at {place}")
         magic, sum_count, _, _, total = _HEADER.unpack(head)
-        if magic != _MAGIC or skip + length > total or sum_count != -(-total // _SUM_BYTES):
+        if magic != _MAGIC or sum_count != -(-total // _SUM_BYTES):
+            raise BlockCorrupt(f"the data log holds no record at {place}")
+        return sum_count, total
+
+    def _read(self, descriptor: int, place: LogPlace, skip: int, length: int) -> bytes:
+        sum_count, total = self._head(descriptor, place)
+        if skip + length > total:
             raise BlockCorrupt(f"the data log holds no record of {skip + length} bytes at {place}")
         first, last = skip // _SUM_BYTES, -(-(skip + length) // _SUM_BYTES)
         sums_at = place.position + _HEADER.size
@@ -128,6 +111,67 @@ class DataLog:
         finally:
             with self._lock:
                 self._leases -= 1
+
+    def _descriptor(self, segment: int) -> int:
+        with self._lock:
+            descriptor = self._descriptors.get(segment)
+            if descriptor is None:
+                try:
+                    descriptor = os.open(self._path(segment), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError as exc:
+                    raise BlockCorrupt(f"segment {segment} of the data log is gone") from exc
+                self._descriptors[segment] = descriptor
+            return descriptor
+
+    def _path(self, segment: int) -> Path:
+        return self._folder / f"{segment:08d}.v1"
+
+
+class DataLog(LogReader):
+    """Append records and make them durable.
+
+    State, beside the reader's
+      _current      number of the segment that grows; none above it exists
+      _end          where its next record goes
+      _filled       up to where it has bytes: zeros behind _end
+      _older        the segments before it that are still there
+    One thread appends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._current = 0
+        self._end = 0
+        self._filled = 0
+        self._older: set[int] = set()
+        self._unsynced = False
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._older = set(self._segments())
+        self._start_segment(max(self._older, default=0) + 1)
+        return self
+
+    def append(self, ino: int, offset: int, content: Buffer) -> LogPlace:
+        """Write one record and return its place; durable only after sync()."""
+        if self._end >= _SEGMENT_BYTES:
+            self.sync()
+            self._older.add(self._current)
+            self._start_segment(self._current + 1)
+        view = memoryview(content).cast("B")
+        sums = [zlib.crc32(view[at : at + _SUM_BYTES]) for at in range(0, len(view), _SUM_BYTES)]
+        head = _HEADER.pack(_MAGIC, len(sums), ino, offset, len(view))
+        record: list[Buffer] = [head, struct.pack(f"<{len(sums)}I", *sums), view]
+        place = LogPlace(self._current, self._end)
+        self._unsynced = True
+        self._write_all(record)
+        return place
+
+    def sync(self) -> None:
+        """Return when all that was appended is durable."""
+        if self._unsynced:
+            os.fdatasync(self._descriptor(self._current))
+            self._unsynced = False
 
     @property
     def is_reclaimable(self) -> bool:
@@ -181,20 +225,6 @@ class DataLog:
         with self._lock:
             self._descriptors[segment] = descriptor
         self._current, self._end, self._filled = segment, 0, 0
-
-    def _descriptor(self, segment: int) -> int:
-        with self._lock:
-            descriptor = self._descriptors.get(segment)
-            if descriptor is None:
-                try:
-                    descriptor = os.open(self._path(segment), os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError as exc:
-                    raise BlockCorrupt(f"segment {segment} of the data log is gone") from exc
-                self._descriptors[segment] = descriptor
-            return descriptor
-
-    def _path(self, segment: int) -> Path:
-        return self._folder / f"{segment:08d}.v1"
 
     def _segments(self) -> list[int]:
         names = sorted(entry.name for entry in os.scandir(self._folder))

@@ -118,7 +118,9 @@ class Journal:
         """Commit a published version together with what was learned on the way."""
         with self.transaction() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?)",
+                # A folder may have gone from the journal while it was being published.
+                "INSERT OR REPLACE INTO folder_document"
+                " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM inode WHERE ino = ?1)",
                 (
                     (
                         document.ino,
@@ -207,15 +209,17 @@ class Journal:
         )
 
     def _remove_unlinked(self) -> None:
-        """Finish the removal of inodes that were open without a name at the last end."""
+        """Finish the removal of inodes that were open without a name at the last end.
+
+        One that has a name all the same was damaged: it is left to repair.
+        """
+        unlinked = (
+            "SELECT ino FROM inode WHERE nlink = 0"
+            " AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.ino = inode.ino)"
+        )
         with self.transaction() as connection:
-            connection.execute(
-                "DELETE FROM extent WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
-            )
-            connection.execute(
-                "DELETE FROM xattr WHERE ino IN (SELECT ino FROM inode WHERE nlink = 0)"
-            )
-            connection.execute("DELETE FROM inode WHERE nlink = 0")
+            for table in ("extent", "xattr", "inode"):
+                connection.execute(f"DELETE FROM {table} WHERE ino IN ({unlinked})")
             connection.execute(
                 "DELETE FROM folder_document WHERE ino NOT IN (SELECT ino FROM inode)"
             )

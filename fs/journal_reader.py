@@ -158,6 +158,10 @@ class JournalReader:
         """Return what a query of somebody who keeps a table of its own finds."""
         return self._connection.execute(statement, values).fetchall()
 
+    def each(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Yield the same one by one, for those who would find too much at once."""
+        return self._connection.execute(statement, values)
+
     def sealed_blocks(self) -> Iterator[BlockId]:
         """Yield the ids of the chunks that files consist of, some more than once."""
         rows = self._connection.execute("SELECT block_id FROM extent WHERE block_id IS NOT NULL")

@@ -41,6 +41,8 @@ class Phase(enum.StrEnum):
     MOUNTED = "mounted"
     ENDING = "ending"
     """Unmounted or told to end, and still writing."""
+    CHECKING = "checking"
+    """Nothing is mounted: the state folder is being checked or repaired."""
     ENDED = "ended"
     """Everything is durable."""
 
@@ -68,7 +70,7 @@ class Holder:
         umount(8) returns before the process has noticed, hence the look at its mount table.
         """
         if self.phase is not Phase.MOUNTED:
-            return self.phase is not Phase.STARTING
+            return self.phase not in {Phase.STARTING, Phase.CHECKING}
         try:
             return mount_at(self.mountpoint, self.pid) is None
         except PermissionError:
@@ -88,8 +90,15 @@ class StateLock:
         self._mountpoint = mountpoint
 
     @classmethod
-    def acquire(cls, data: Path, mountpoint: Path, *, wait_seconds: float = WAIT_SECONDS) -> Self:
-        """Lock the folder *data* for a mount at *mountpoint*, in phase STARTING.
+    def acquire(
+        cls,
+        data: Path,
+        mountpoint: Path,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        phase: Phase = Phase.STARTING,
+    ) -> Self:
+        """Lock the folder *data* for a mount at *mountpoint*; the holder begins in *phase*.
 
         A holder that is ending is waited for, *wait_seconds* at most; any other is an error at
         once: LibernetError, which says who holds the folder and what to do.
@@ -98,7 +107,7 @@ class StateLock:
         try:
             _lock_exclusively(file, data, mountpoint, wait_seconds)
             lock = cls(file, mountpoint)
-            lock.mark(Phase.STARTING)
+            lock.mark(phase)
         except BaseException:
             os.close(file)
             raise
@@ -254,6 +263,11 @@ def _refusal(found: Holder | None, data: Path, mountpoint: Path) -> LibernetErro
         return LibernetError(
             f"the state folder {data} is still in use: pid {found.pid}, unmounted from "
             f"{found.mountpoint}, is writing to disk. Wait until it has ended, then try again"
+        )
+    if found.phase is Phase.CHECKING:
+        return LibernetError(
+            f"the state folder {data} is being checked or repaired by pid {found.pid}. "
+            "Wait until it has ended, then try again"
         )
     if found.phase is Phase.MOUNTED and found.mountpoint == mountpoint:
         return LibernetError(

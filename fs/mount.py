@@ -39,7 +39,7 @@ class MountedNode:
             status=self._network.status,
         )
         node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
-        commands = NodeCommands(settings, node, storage.store)
+        commands = NodeCommands(settings, node, storage)
         self._node = node
         self._session = FuseSession(node.namespace, settings)
         self._control = ControlServer(places.runtime, commands.handlers())

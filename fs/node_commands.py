@@ -10,12 +10,13 @@ import trio
 from libernet import __version__
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, parse_link
-from libernet.blocks.store import Store
+from libernet.fs.check_commands import CheckCommands
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
 from libernet.fs.publish_commands import PublishCommands
 from libernet.fs.settings import Settings
+from libernet.fs.storage import Storage
 from libernet.fs.store_commands import StoreCommands
 from libernet.fs.tree import os_error
 
@@ -25,10 +26,11 @@ Answer = dict[str, Any]
 class NodeCommands:
     """Answer the requests that come through the control socket."""
 
-    def __init__(self, settings: Settings, node: LocalNode, store: Store) -> None:
+    def __init__(self, settings: Settings, node: LocalNode, storage: Storage) -> None:
         self._settings = settings
         self._node = node
-        self._store = store
+        self._storage = storage
+        self._store = storage.store
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]]:
         """Return the handler of each command."""
@@ -44,6 +46,7 @@ class NodeCommands:
                 self._node.paths, self._node.flat_publisher, self._node.stream_publisher
             ).handlers(),
             **StoreCommands(self._node.collector).handlers(),
+            **CheckCommands(self._storage).handlers(),
         }
 
     async def _sync(self, arguments: Answer) -> Answer:

@@ -271,6 +271,16 @@ def test_inodes_without_a_name_are_removed_at_the_next_start(path: Path) -> None
         assert reader.meta("next_ino") == 4000
 
 
+def test_an_inode_with_a_name_that_counts_no_link_is_left_to_repair(path: Path) -> None:
+    with Journal(path) as journal:
+        _with_a_tree(journal)
+        extents = [(_FILE, Extent(0, 1, Piece(1, log=LogPlace(1, 0))))]
+        journal.apply(Batch(2, 4000, inodes=[_file(_FILE, nlink=0)], extents=extents))
+    with Journal(path) as journal, journal.reader() as reader:
+        assert reader.inode(_FILE) is not None
+        assert len(reader.extents(_FILE)) == 1
+
+
 def test_a_reader_that_began_sees_one_state_whatever_is_committed(
     journal: Journal, reader: JournalReader
 ) -> None:
@@ -333,8 +343,8 @@ def test_extended_attributes_go_at_the_start_with_what_was_open_without_a_name(
             assert file.has_xattrs
             assert reader.xattrs(_FILE) == xattrs
         without_names = msgspec.structs.replace(file, nlink=0)
-        gone = (_FOLDER, b"file", None)
-        journal.apply(Batch(3, 2000, inodes=[without_names], entries=[gone]))
+        gone = [(_FOLDER, b"file", None), (_OTHER, b"link", None)]
+        journal.apply(Batch(3, 2000, inodes=[without_names], entries=gone))
     with Journal(path) as journal, journal.reader() as reader:
         assert reader.xattrs(_FILE) == {}
         assert reader.xattrs(_FOLDER) == xattrs
@@ -374,6 +384,15 @@ def test_a_folders_document_is_known_until_something_at_or_below_it_changes(
     journal.apply(Batch(2, 2000, touched={_OTHER}))
     assert reader.folder_document(_FOLDER) == inlined
     assert reader.folder_document(_BACKUP) is None
+
+
+def test_nothing_is_noted_of_a_folder_that_went_while_it_was_published(
+    journal: Journal, reader: JournalReader
+) -> None:
+    _with_a_tree(journal)
+    rows = [FolderDocumentRow(ino, 100, 1, None) for ino in (_FOLDER, 3333)]
+    journal.record_snapshot(_snapshot("a", 1), rows)
+    assert reader.rows("SELECT ino FROM folder_document") == [(_FOLDER,)]
 
 
 def test_a_document_of_an_older_state_than_the_folders_is_not_taken_for_it(

@@ -14,6 +14,7 @@ from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
 from libernet.fs.tree import Changes, NewInode
 from libernet.net.local import LocalSource
+from tests.support.consistency import assert_consistent
 
 OWNER = (1000, 1000)
 
@@ -220,7 +221,10 @@ def node_settings(
 def opened_node(
     folder: Path, settings: Settings | None = None, clock: Callable[[], int] | None = None
 ) -> Iterator[tuple[Storage, LocalNode]]:
-    """Open the state in *folder* and put a node on it that does not run yet."""
+    """Open the state in *folder* and put a node on it that does not run yet.
+
+    At the end, unless the test failed, the consistency check finds nothing wrong.
+    """
     folder.mkdir(exist_ok=True)
     with storage.opened(folder) as disk:
         options = {"clock": clock} if clock else {}
@@ -228,6 +232,7 @@ def opened_node(
             disk,
             LocalNode(disk, LocalSource(disk.store), settings or node_settings(folder), **options),
         )
+    assert_consistent(folder)
 
 
 def _split(path: str) -> tuple[str, bytes]:

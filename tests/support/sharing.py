@@ -37,11 +37,11 @@ class SharingNode:
         source = source or LocalSource(disk.store)
         self.node = LocalNode(disk, source, self.settings, outside=outside)
         self.caller = Caller(self.node.namespace)
-        self._handlers = NodeCommands(self.settings, self.node, disk.store).handlers()
+        self.handlers = NodeCommands(self.settings, self.node, disk).handlers()
 
     async def command(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Do what a command asks of the mount."""
-        return await self._handlers[name](arguments)
+        return await self.handlers[name](arguments)
 
     async def share(self, path: str) -> Reference:
         """Share what stands at a path below the mount point."""

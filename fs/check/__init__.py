@@ -1,0 +1,1 @@
+"""The consistency check, and the repair of what it finds."""

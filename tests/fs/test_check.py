@@ -1,0 +1,305 @@
+"""The consistency check: each promise of the journal, broken, is found, and named by path."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from libernet.blocks.ids import BlockId
+from libernet.blocks.store import Store
+from libernet.fs.check.findings import Severity
+from libernet.fs.check.journal_rules import RULES
+from tests.support.miniature import quick_folder, small_sizes
+from tests.support.sound_state import BrokenState, make_sound_state
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[Path]:
+    with small_sizes(), quick_folder() as folder:
+        yield make_sound_state(folder)
+
+
+@pytest.fixture
+def state(sound: Path) -> Iterator[BrokenState]:
+    with quick_folder() as folder:
+        shutil.copytree(sound, folder / "state")
+        yield BrokenState(folder / "state")
+
+
+B = "backups/b"
+
+BROKEN: list[tuple[str, set[tuple[str, str]]]] = [
+    ("UPDATE inode SET atime_ns = 'now' WHERE ino = {b/small}", {("inode-types", f"{B}/small")}),
+    ("UPDATE inode SET mode = 493 WHERE ino = {b/empty}", {("mode", f"{B}/empty")}),
+    ("UPDATE inode SET gid = -1 WHERE ino = {b/empty}", {("owner", f"{B}/empty")}),
+    ("UPDATE inode SET size = 7 WHERE ino = {b/fifo}", {("size", f"{B}/fifo")}),
+    ("UPDATE inode SET size = -1 WHERE ino = {b/empty}", {("size", f"{B}/empty")}),
+    (
+        "UPDATE inode SET target = x'', size = 0 WHERE ino = {b/link}",
+        {("link-text", f"{B}/link")},
+    ),
+    ("UPDATE inode SET target = x'61' WHERE ino = {b/fifo}", {("link-text", f"{B}/fifo")}),
+    ("UPDATE inode SET parent = {c} WHERE ino = {b/sub}", {("parent", f"{B}/sub")}),
+    ("UPDATE inode SET parent = {b} WHERE ino = {b/fifo}", {("parent", f"{B}/fifo")}),
+    ("UPDATE inode SET nlink = 3 WHERE ino = {b/small}", {("link-count", f"{B}/small")}),
+    ("UPDATE inode SET nlink = 9 WHERE ino = {b/sub}", {("link-count", f"{B}/sub")}),
+    ("UPDATE inode SET nlink = 0 WHERE ino = {b/fifo}", {("link-count", f"{B}/fifo")}),
+    ("UPDATE inode SET parent = 3 WHERE ino = 2", {("root", "backups")}),
+    (
+        "UPDATE inode SET changed = 0 WHERE ino = {b/sub}",
+        {("changed", f"{B}/sub/deep"), ("changed", f"{B}/small")},
+    ),
+    (
+        "UPDATE inode SET changed = 1000 WHERE ino IN (2, {b})",
+        {("generation", "inode 2"), ("generation", "inode {b}")},
+    ),
+    ("UPDATE snapshot SET generation = 1000", {("generation", "snapshot 1")}),
+    (
+        "UPDATE meta SET value = {b/large} WHERE key = 'next_ino'",
+        {("next-inode", "table meta")},
+    ),
+    (
+        "INSERT INTO inode SELECT 500, mode, uid, gid, size, 0, rdev, 0, 0, 0, 0, target, 0"
+        " FROM inode WHERE ino = {b/fifo}",
+        {("inode-number", "#500")},
+    ),
+    (
+        "DELETE FROM entry WHERE ino = {b/fifo}",
+        {("unreachable", "#{b/fifo}"), ("link-count", "#{b/fifo}")},
+    ),
+    (
+        "DELETE FROM entry WHERE ino = {b/sub}",
+        {
+            ("unreachable", "#{b/sub}"),
+            ("unreachable", "#{b/sub/deep}"),
+            ("unreachable", "#{b/sub/deep/file}"),
+            ("link-count", B),
+        },
+    ),
+    (
+        "UPDATE entry SET parent = {b/sub/deep} WHERE ino = {b/sub};"
+        "UPDATE inode SET parent = {b/sub/deep} WHERE ino = {b/sub};"
+        "UPDATE inode SET nlink = 3 WHERE ino = {b/sub/deep};"
+        "UPDATE inode SET nlink = nlink - 1 WHERE ino = {b};"
+        "UPDATE inode SET changed = 2 WHERE ino IN ({b/sub}, {b/sub/deep})",
+        {
+            ("unreachable", "#{b/sub}"),
+            ("unreachable", "#{b/sub/deep}"),
+            ("unreachable", "#{b/sub/deep/file}"),
+        },
+    ),
+    ("UPDATE entry SET name = x'612f62' WHERE ino = {b/fifo}", {("entry-types", f"{B}/a/b")}),
+    ("UPDATE entry SET name = 'text' WHERE ino = {b/fifo}", {("entry-types", f"{B}/'text'")}),
+    (
+        "INSERT INTO entry VALUES ({b}, x'78', 99999);"
+        "UPDATE meta SET value = 100000 WHERE key = 'next_ino'",
+        {("name-without-inode", f"{B}/x")},
+    ),
+    (
+        "INSERT INTO entry VALUES ({b/empty}, x'78', {b/fifo});"
+        "UPDATE inode SET nlink = 2 WHERE ino = {b/fifo}",
+        {("name-without-folder", f"{B}/empty/x")},
+    ),
+    (
+        "INSERT INTO entry VALUES (2, x'78', {b/fifo});"
+        "UPDATE inode SET nlink = 2 WHERE ino = {b/fifo}",
+        {("file-among-backups", "backups/x")},
+    ),
+    (
+        "INSERT INTO entry VALUES ({c}, x'78', {b/sub})",
+        {
+            ("folder-with-names", f"{B}/sub"),
+            ("parent", f"{B}/sub"),
+            ("link-count", "backups/c"),
+            ("changed", f"{B}/sub"),
+        },
+    ),
+    (
+        "INSERT INTO inode SELECT 2000, mode, uid, gid, 0, 0, 0, 0, 0, 0, 2, x'', 0 FROM inode"
+        " WHERE ino = {b}; UPDATE meta SET value = 2001 WHERE key = 'next_ino';"
+        "INSERT INTO entry VALUES (2000, x'78', {b/fifo});"
+        "UPDATE inode SET nlink = 2, changed = 0 WHERE ino = {b/fifo}",
+        {("names-in-removed-folder", "#2000/x")},
+    ),
+    (
+        "UPDATE extent SET ino = {b/fifo} WHERE ino = {b/small}",
+        {("extent-without-file", f"{B}/fifo")},
+    ),
+    ("UPDATE extent SET skip = 1 WHERE ino = {b/small}", {("extent-shape", f"{B}/small")}),
+    ("UPDATE extent SET length = 0 WHERE ino = {b/small}", {("extent-shape", f"{B}/small")}),
+    ("UPDATE extent SET suite = 'rot13' WHERE ino = {b/small}", {("extent-place", f"{B}/small")}),
+    ("UPDATE extent SET segment = 1 WHERE ino = {b/small}", {("extent-place", f"{B}/small")}),
+    (
+        "UPDATE extent SET start = start - 1 WHERE ino = {b/large} AND start ="
+        " (SELECT max(start) FROM extent WHERE ino = {b/large})",
+        {("extent-overlap", f"{B}/large")},
+    ),
+    ("UPDATE inode SET size = 3 WHERE ino = {b/small}", {("extent-beyond-end", f"{B}/small")}),
+    ("INSERT INTO xattr VALUES (99999, x'61', x'')", {("xattr", "#99999")}),
+    ("INSERT INTO xattr VALUES ({b/small}, x'', x'')", {("xattr", f"{B}/small")}),
+    (
+        "UPDATE folder_document SET levels = 0 WHERE ino = {b/sub}",
+        {("folder-document", f"{B}/sub")},
+    ),
+    (
+        "UPDATE folder_document SET reference = '/sha256/1' WHERE ino = {b}",
+        {("reference", f"documents of {B}")},
+    ),
+    ("UPDATE snapshot SET name = 'a/b'", {("snapshot", "snapshot 1")}),
+    ("UPDATE opened SET opened_ns = 'now'", {("opened", "bundles/X'6F74686572'")}),
+    ("UPDATE opened SET reference = 'no reference'", {("reference", "bundles/other")}),
+    ("UPDATE share SET reference = ''", {("reference", "share of backups/b/sub")}),
+]
+"""SQL that breaks the journal, and which rules that breaks where."""
+
+
+def test_a_sound_state_has_no_finding(state: BrokenState) -> None:
+    assert state.findings() == []
+    assert state.findings(read=True) == []
+
+
+@pytest.mark.parametrize(("statement", "expected"), BROKEN)
+def test_each_broken_promise_of_the_journal_is_found(
+    state: BrokenState, statement: str, expected: set[tuple[str, str]]
+) -> None:
+    for path, ino in state.inos.items():
+        expected = {(rule, where.replace("{" + path + "}", str(ino))) for rule, where in expected}
+    state.run(statement)
+    broken = {
+        (rule, where.replace("/sub/again", "/small"))  # either name of a linked file may be told
+        for rule, where in state.broken()
+    }
+    assert broken == expected
+
+
+def test_each_rule_is_broken_by_one_of_these_tests() -> None:
+    told = {rule for _, expected in BROKEN for rule, _ in expected}
+    assert {rule.name for rule in RULES} - told == {"share", "publication"}
+
+
+@pytest.mark.parametrize("table", ["share", "publication"])
+def test_a_share_or_publication_of_nothing_is_found(state: BrokenState, table: str) -> None:
+    state.run(f"UPDATE {table} SET path = x''")
+    assert {rule for rule, _ in state.broken()} == {table}
+
+
+def block_of(state: BrokenState, path: str) -> BlockId:
+    with state.journal() as journal:
+        rows = journal.execute(
+            "SELECT block_id FROM extent WHERE ino = ? ORDER BY start", (state.inos[path],)
+        )
+        return BlockId(rows.fetchone()[0])
+
+
+def test_a_chunk_that_the_store_has_not_is_found_with_its_range(state: BrokenState) -> None:
+    state.run("UPDATE extent SET block_id = zeroblob(32) WHERE ino = {b/sub/deep/file}")
+    [finding] = state.findings()
+    assert (finding.rule, finding.severity) == ("block-missing", Severity.LOSS)
+    assert finding.where == f"{B}/sub/deep/file"
+    assert "bytes 0 to 9 cannot be read" in finding.sentence
+
+
+def test_a_chunk_that_is_only_cached_is_found(state: BrokenState) -> None:
+    block_id = block_of(state, "b/large")
+    with Store(state.folder / "store") as store:
+        block = store.get(block_id)
+        store._index.remove(block_id)
+        (state.folder / "store" / "blocks" / f"{block_id[0]:02x}" / str(block_id)).unlink(
+            missing_ok=True
+        )
+        assert store.put_cached(block_id, block)
+    assert ("block-not-own", f"{B}/large") in state.broken()
+
+
+def test_a_chunk_that_its_key_does_not_open_is_found_by_reading(state: BrokenState) -> None:
+    state.run("UPDATE extent SET block_key = zeroblob(32) WHERE ino = {b/sub/deep/file}")
+    assert state.broken() == set()
+    assert state.broken(read=True) == {("chunk-key", f"{B}/sub/deep/file")}
+
+
+def test_a_damaged_block_is_found_by_reading_and_named_by_the_files_that_need_it(
+    state: BrokenState,
+) -> None:
+    block_id = block_of(state, "b/large")
+    file = state.folder / "store" / "blocks" / f"{block_id[0]:02x}" / str(block_id)
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    broken = state.broken(read=True)
+    assert ("store-damaged", f"block {block_id}") in broken
+    assert ("block-missing", f"{B}/large") in broken
+    assert any(where.startswith("snapshots/b/") for _, where in broken)
+
+
+def test_a_file_in_the_store_without_a_row_is_no_fault(state: BrokenState) -> None:
+    block_id = BlockId(bytes([7]) * 32)
+    (state.folder / "store" / "blocks" / "07" / str(block_id)).write_bytes(b"stray")
+    [finding] = state.findings()
+    assert (finding.rule, finding.severity) == ("store-stray", Severity.NOTE)
+
+
+def segment_of(state: BrokenState) -> Path:
+    with state.journal() as journal:
+        [number] = journal.execute("SELECT DISTINCT segment FROM extent WHERE segment > 0")
+    return state.folder / "log" / f"{number[0]:08d}.v1"
+
+
+def test_a_rotten_byte_of_the_log_is_found_by_reading(state: BrokenState) -> None:
+    segment = segment_of(state)
+    content = bytearray(segment.read_bytes())
+    content[content.index(b"not sealed yet")] ^= 1
+    segment.write_bytes(content)
+    assert state.broken() == set()
+    assert state.broken(read=True) == {("log-record", f"{B}/logged")}
+
+
+@pytest.mark.parametrize("left", [None, 0, 100])
+def test_a_log_that_is_gone_or_cut_is_found_without_reading(
+    state: BrokenState, left: int | None
+) -> None:
+    segment = segment_of(state)
+    if left is None:
+        segment.unlink()
+    else:
+        os.truncate(segment, left)
+    assert ("log-record", f"{B}/logged") in state.broken()
+
+
+def test_a_record_of_another_length_is_found(state: BrokenState) -> None:
+    state.run(
+        "UPDATE extent SET piece_length = piece_length + 1 WHERE segment > 0 AND ino = {b/logged}"
+    )
+    assert state.broken() == {("log-record", f"{B}/logged")}
+
+
+def test_a_missing_document_is_told_of_every_snapshot_that_needs_it(state: BrokenState) -> None:
+    with state.journal() as journal:
+        [(reference,)] = journal.execute("SELECT reference FROM snapshot")
+    state.run(
+        "INSERT INTO snapshot (backup, backup_name, name, reference, generation, published_ns)"
+        " SELECT backup, backup_name, name || '.2', reference, generation, 0 FROM snapshot"
+    )
+    with Store(state.folder / "store") as store:
+        store._index.remove(BlockId.parse(reference.split("/")[2]))
+    told = [where for rule, where in state.broken() if rule == "document"]
+    assert sum(where.startswith("snapshots/b/") for where in told) == 2
+    assert f"documents of {B}" in told
+
+
+def test_a_blob_of_a_stream_that_is_missing_is_found(state: BrokenState) -> None:
+    with Store(state.folder / "store") as store:
+        for entry in store._index.behind(b"", 1000):
+            if len(entry.id) == 48 and entry.size_bytes > 3000:
+                store._index.remove(entry.id)
+    [(rule, where)] = state.broken()
+    assert rule == "block-missing"
+    assert where.startswith("publication of /")
+
+
+def test_a_damaged_journal_is_found(state: BrokenState) -> None:
+    state.run("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = state.folder / "journal.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4 * 2048 : 6 * 2048] = b"\xff" * 4096
+    path.write_bytes(content)
+    assert state.broken() == {("journal", "journal.sqlite")}
