@@ -27,14 +27,18 @@ def make_machine_tree(root: Path) -> None:
     """
     root.mkdir()
     _copy_machine(root / "machine")
-    odd = root / "odd"
+    make_odd_tree(root / "odd")
+    _deep_and_wide(root / "odd")
+
+
+def make_odd_tree(odd: Path) -> None:
+    """Fill the new folder *odd* with what is seldom in a folder, a few of each kind."""
     odd.mkdir()
     _names(odd / "names")
     _empty(odd / "empty")
     _links(odd / "links")
     _hard_links(odd / "hard links")
     _contents(odd / "contents")
-    _deep_and_wide(odd)
     _times(odd / "times")
     _special(odd / "special")
     _modes(odd / "modes")
