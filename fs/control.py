@@ -6,7 +6,12 @@ Each request and each reply is one line of JSON:
     {"version": 1, "answer": {"reference": "/sha256/..."}}
     {"version": 1, "error": "there is no backup 'photos'", "kind": "LibernetError"}
 
-*kind* is the name of the error's class. A connection may carry several requests, one after the
+*kind* is the name of the error's class. Before the answer, some commands tell how they get on, a
+line each, or what they find, if that would be long for one answer:
+
+    {"version": 1, "note": {"bytes": 1048576}}
+
+Those end when their client does. A connection may carry several requests, one after the
 other. The socket has mode 0600 in a folder of mode 0700: who can open it may do everything.
 """
 
@@ -27,6 +32,12 @@ from libernet.fs.control_client import CONTROL_VERSION, SOCKET_NAME, short_addre
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Takes the arguments of a command and returns the answer; both must be JSON."""
 
+Tell = Callable[[dict[str, Any]], Awaitable[None]]
+"""Sends a note to whoever asked; returns when it was taken."""
+
+TellingHandler = Callable[[dict[str, Any], Tell], Awaitable[dict[str, Any]]]
+"""A handler that is given the way to send notes, and is cancelled when nobody takes them."""
+
 MAX_REQUEST_BYTES = 64 * 1024
 """A request holds a few names and paths, each at most PATH_MAX = 4096 bytes."""
 
@@ -45,9 +56,16 @@ class ControlServer:
     Tasks: `run`, with one task per connection.
     """
 
-    def __init__(self, folder: Path, handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        handlers: Mapping[str, Handler],
+        telling: Mapping[str, TellingHandler] | None = None,
+    ) -> None:
+        """Make one of the *handlers* of commands, and of the commands that send notes."""
         self._folder = folder
         self._handlers = handlers
+        self._telling = telling or {}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; *task_status* tells when commands are accepted.
@@ -68,17 +86,23 @@ class ControlServer:
                         try:
                             line = await lines.next()
                         except FormatError as error:
-                            await stream.send_all(_line(_failure(error)))
+                            await _send(stream, _failure(error))
                             return
                     if line is None:
                         return
-                    reply = _line(await self._reply(line))
-                    with trio.fail_after(REQUEST_SECONDS):
-                        await stream.send_all(reply)
+                    reply = await self._reply(line, lines)
+                    if reply is None:
+                        return
+                    await _send(stream, reply)
 
-    async def _reply(self, line: bytes) -> dict[str, Any]:
+    async def _reply(self, line: bytes, lines: "_Lines") -> dict[str, Any] | None:
+        """Return what to say to a request; None when nobody is there any more."""
         try:
-            return {"answer": await self._run_command(*_parse(line))}
+            command, arguments = _parse(line)
+            if command in self._telling:
+                answer = await _while_heard(self._telling[command], arguments, lines)
+                return None if answer is None else {"answer": answer}
+            return {"answer": await self._run_command(command, arguments)}
         except (LibernetError, OSError) as error:
             return _failure(error)
         except trio.TooSlowError:
@@ -100,11 +124,47 @@ class ControlServer:
             return await handler(arguments)
 
 
+async def _while_heard(
+    handler: TellingHandler, arguments: dict[str, Any], lines: "_Lines"
+) -> dict[str, Any] | None:
+    """Return what a handler answers; None when its client ended before."""
+    answer, failure = None, None
+
+    async def tell(note: dict[str, Any]) -> None:
+        try:
+            await _send(lines.stream, {"note": note})
+        except trio.TooSlowError:
+            raise trio.BrokenResourceError from None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_at_end, lines, nursery.cancel_scope)
+        try:
+            answer = await handler(arguments, tell)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # as if it had ended
+        except Exception as exc:  # noqa: BLE001 - it is raised, but not in a group
+            failure = exc
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return answer
+
+
+async def _cancel_at_end(lines: "_Lines", scope: trio.CancelScope) -> None:
+    await lines.end()
+    scope.cancel()
+
+
+async def _send(stream: trio.SocketStream, reply: dict[str, Any]) -> None:
+    with trio.fail_after(REQUEST_SECONDS):
+        await stream.send_all(_line(reply))
+
+
 class _Lines:
     """Cut what a stream receives into lines of at most MAX_REQUEST_BYTES."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+        self.stream = stream
         self._received = bytearray()
 
     async def next(self) -> bytes | None:
@@ -114,13 +174,21 @@ class _Lines:
             searched = len(self._received)
             if searched > MAX_REQUEST_BYTES:
                 raise FormatError(f"a request may have at most {MAX_REQUEST_BYTES} bytes")
-            piece = await self._stream.receive_some(MAX_REQUEST_BYTES)
+            piece = await self.stream.receive_some(MAX_REQUEST_BYTES)
             if not piece:
                 return None
             self._received += piece
         line = bytes(self._received[:end])
         del self._received[: end + 1]
         return line
+
+    async def end(self) -> None:
+        """Return when the stream ends, or says more than one request beforehand."""
+        while len(self._received) <= MAX_REQUEST_BYTES:
+            piece = await self.stream.receive_some(MAX_REQUEST_BYTES)
+            if not piece:
+                return
+            self._received += piece
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:

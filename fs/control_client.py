@@ -5,7 +5,7 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,22 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 
 def ask(
-    folder: Path, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = 30.0
+    folder: Path,
+    command: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    timeout: float = 30.0,
+    hear: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Let the mount whose control socket lies in *folder* run *command*; return its answer.
 
-    *timeout* is in seconds, for all of it. Raises the error that the mount reports, as its class
+    *timeout* is in seconds: for all of it, or until the next note where the command sends some,
+    which *hear* is given. Raises the error that the mount reports, as its class
     below LibernetError; LibernetError when nobody is there or no answer comes in time.
     """
     request = {"version": CONTROL_VERSION, "command": command, "arguments": arguments or {}}
-    deadline = time.monotonic() + timeout
     try:
-        line = _exchange(folder, json.dumps(request).encode() + b"\n", deadline)
+        reply = _exchange(folder, request, timeout, hear)
     except (FileNotFoundError, ConnectionRefusedError):
         raise nobody(folder) from None
     except TimeoutError:
@@ -41,12 +46,12 @@ def ask(
             f"the mount with the state folder {folder} did not answer within {timeout:g} seconds"
         ) from None
     except ConnectionError:
-        line = b""
-    if not line.endswith(b"\n"):
+        reply = None
+    if reply is None:
         raise LibernetError(
             f"the mount with the state folder {folder} ended before it answered: see its log"
         )
-    return _answer(json.loads(line))
+    return _answer(reply)
 
 
 @contextmanager
@@ -59,19 +64,37 @@ def short_address(folder: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _exchange(folder: Path, request: bytes, deadline: float) -> bytes:
+def _exchange(
+    folder: Path,
+    request: dict[str, Any],
+    timeout: float,
+    hear: Callable[[dict[str, Any]], None] | None,
+) -> dict[str, Any] | None:
+    """Send a request; return the reply behind all notes, None when the connection ends before."""
+    deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX) as connection, short_address(folder) as address:
         connection.settimeout(_left(deadline))
         connection.connect(address)
-        connection.sendall(request)
+        connection.sendall(json.dumps(request).encode() + b"\n")
         received = bytearray()
-        while not received.endswith(b"\n") and len(received) < MAX_REPLY_BYTES:
+        while len(received) < MAX_REPLY_BYTES:
             connection.settimeout(_left(deadline))
             piece = connection.recv(65536)
             if not piece:
                 break
             received += piece
-        return bytes(received)
+            if b"\n" not in piece:
+                continue
+            *lines, rest = received.split(b"\n")
+            received = rest
+            for line in lines:
+                reply: dict[str, Any] = json.loads(line)
+                if "note" not in reply:
+                    return reply
+                if hear is not None:
+                    hear(reply["note"])
+                deadline = time.monotonic() + timeout
+    return None
 
 
 def _left(deadline: float) -> float:

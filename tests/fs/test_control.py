@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from libernet.blocks.errors import FormatError, LibernetError, StoreFull, UnknownVersion
-from libernet.fs.control import MAX_REQUEST_BYTES, REQUEST_SECONDS, ControlServer
+from libernet.fs.control import MAX_REQUEST_BYTES, REQUEST_SECONDS, ControlServer, Tell
 from libernet.fs.control_client import ask, short_address
 
 TEXTS = {"a": ["b", 1, None], "ü\udcff": {}}
@@ -31,13 +31,38 @@ async def _bug(arguments: dict[str, Any]) -> dict[str, Any]:
     raise ZeroDivisionError("oh")
 
 
+class _Counting:
+    """A command that sends notes; `was_cancelled` when its client ended before it did."""
+
+    def __init__(self) -> None:
+        self.was_cancelled = trio.Event()
+
+    async def __call__(self, arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
+        for number in range(arguments["notes"]):
+            await tell({"number": number, "padding": "x" * arguments.get("padding", 0)})
+        try:
+            if arguments.get("forever"):
+                await trio.sleep_forever()
+        except trio.Cancelled:
+            self.was_cancelled.set()
+            raise
+        if arguments.get("fails"):
+            raise StoreFull("no space is left")
+        return {"counted": arguments["notes"]}
+
+
 @pytest.fixture
-async def folder(tmp_path: Path, nursery: trio.Nursery) -> Path:
+def counting() -> _Counting:
+    return _Counting()
+
+
+@pytest.fixture
+async def folder(tmp_path: Path, nursery: trio.Nursery, counting: _Counting) -> Path:
     """A folder with a running server, deeper than the 107 bytes of a socket's address."""
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
     handlers = {"echo": _echo, "full": _full, "missing": _missing, "bug": _bug}
-    await nursery.start(ControlServer(deep, handlers).run)
+    await nursery.start(ControlServer(deep, handlers, {"count": counting}).run)
     return deep
 
 
@@ -67,6 +92,48 @@ async def _connected(folder: Path) -> trio.SocketStream:
 async def test_a_command_gets_its_arguments_and_the_caller_the_answer(folder: Path) -> None:
     assert await _ask(folder, "echo", TEXTS) == TEXTS
     assert await _ask(folder, "echo") == {}
+
+
+@pytest.mark.parametrize("padding", [0, 100_000])
+async def test_notes_come_in_order_before_the_answer(folder: Path, padding: int) -> None:
+    notes: list[dict[str, Any]] = []
+    arguments = {"notes": 20, "padding": padding}
+    answer = await trio.to_thread.run_sync(
+        lambda: ask(folder, "count", arguments, hear=notes.append)
+    )
+    assert answer == {"counted": 20}
+    assert [note["number"] for note in notes] == list(range(20))
+    assert await _ask(folder, "count", {"notes": 3}) == {"counted": 3}
+
+
+async def test_an_error_comes_behind_notes(folder: Path) -> None:
+    with pytest.raises(StoreFull, match="no space is left"):
+        await _ask(folder, "count", {"notes": 1, "fails": True})
+
+
+async def test_a_command_with_notes_ends_with_its_client(folder: Path, counting: _Counting) -> None:
+    stream = await _connected(folder)
+    request = {"version": 1, "command": "count", "arguments": {"notes": 1, "forever": True}}
+    await stream.send_all(json.dumps(request).encode() + b"\n")
+    assert b"note" in await stream.receive_some()
+    await stream.aclose()
+    with trio.fail_after(10):
+        await counting.was_cancelled.wait()
+
+
+async def test_a_request_may_come_while_another_tells(folder: Path) -> None:
+    async with await _connected(folder) as stream:
+        for _ in range(2):
+            request = {"version": 1, "command": "count", "arguments": {"notes": 2}}
+            await stream.send_all(json.dumps(request).encode() + b"\n")
+        received = b""
+        with trio.fail_after(10):
+            while received.count(b"\n") < 6:
+                received += await stream.receive_some()
+    assert [list(json.loads(line))[1] for line in received.splitlines()] == [
+        *("note", "note", "answer"),
+        *("note", "note", "answer"),
+    ]
 
 
 async def test_an_error_of_ours_arrives_as_the_same_class(folder: Path) -> None:
