@@ -183,46 +183,6 @@ def test_a_mapped_file_is_read_and_written(backup: Path) -> None:
         assert mapped[-1] == 7
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_file_is_what_was_done_to_it(backup: Path, shared_node: Node, seed: int) -> None:
-    play = random.Random(seed)
-    model = bytearray()
-    path = backup / "file"
-    file = os.open(path, os.O_RDWR | os.O_CREAT)
-    for _ in range(400):
-        offset = play.randrange(max(len(model), 1) + play.choice([0, 0, 0, 200_000]))
-        length = play.choice([1, 100, 4096, 50_000, 400_000])
-        match play.choice(["write"] * 6 + ["read"] * 4 + ["cut", "grow", "map", "fsync", "reopen"]):
-            case "write":
-                data = play.randbytes(length)
-                os.pwrite(file, data, offset)
-                model.extend(bytes(max(0, offset - len(model))))
-                model[offset : offset + length] = data
-            case "read":
-                assert os.pread(file, length, offset) == model[offset : offset + length]
-            case "cut":
-                os.ftruncate(file, min(offset, len(model)))
-                del model[offset:]
-            case "grow":
-                os.ftruncate(file, len(model) + length)
-                model.extend(bytes(length))
-            case "map" if model:
-                with mmap.mmap(file, len(model)) as mapped:
-                    at = play.randrange(len(model))
-                    assert mapped[at : at + length] == model[at : at + length]
-                    mapped[at : at + 1] = model[at : at + 1] = play.randbytes(1)
-            case "fsync":
-                os.fsync(file)
-            case "reopen":
-                os.close(file)
-                file = os.open(path, os.O_RDWR)
-        assert os.fstat(file).st_size == len(model)
-    os.close(file)
-    assert path.read_bytes() == model
-    shown = shared_node.at(shared_node.snapshot(backup.name)) / "file"
-    assert shown.read_bytes() == model
-
-
 def test_an_unlinked_file_lives_as_long_as_it_is_open(backup: Path, shared_node: Node) -> None:
     path = backup / "file"
     bits = random.Random(4).randbytes(2_000_000)
