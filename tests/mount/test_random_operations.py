@@ -46,7 +46,7 @@ class _Both(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         type(self).count += 1
-        self.began_ns = time.time_ns()
+        self.began_ns = time.time_ns() - 10**9  # some clocks are behind
         self.name = f"example {self.count}"
         self.places = (self.node.backups / self.name, self.outside / self.name)
         for place in self.places:
