@@ -141,6 +141,11 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
         """Return what `lstat` says of it, apart from `size`."""
         return self.unix.attributes()
 
+    @property
+    def has_xattrs(self) -> bool:
+        """Say whether `attributes()` has extended attributes."""
+        return bool(self.unix.xattr or self.unix.xattr_urls)
+
     def target(self) -> bytes:
         """Return where the symbolic link leads: empty for anything else."""
         if self.link is not None:

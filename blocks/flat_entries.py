@@ -3,8 +3,9 @@
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
-from libernet.blocks.entries import FileEntry, Part, PartKeys, block_reference
+from libernet.blocks.entries import Attributes, FileEntry, Part, PartKeys, block_reference
 from libernet.blocks.entry_checks import check_sum
 from libernet.blocks.errors import FormatError
 from libernet.blocks.ids import BlockId
@@ -40,10 +41,15 @@ class FlatEntry(FileEntry, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
             check_sum(parts, self.size, "a file of a bundle")
         return parts
 
-    def xattr_references(self) -> dict[bytes, Reference]:
-        """Return by name what opens the values of extended attributes, or raise FormatError."""
-        urls = self.xattr_urls or {}
-        return {name_bytes(name): block_reference(url) for name, url in urls.items()}
+    @property
+    def has_xattrs(self) -> bool:
+        return bool(self.xattr_urls)
+
+    def attributes(self) -> Attributes:
+        """Return what `lstat` says of it, apart from `size`; FormatError for a malformed url."""
+        urls = (self.xattr_urls or {}).items()
+        references = {name_bytes(name): block_reference(url) for name, url in urls}
+        return replace(self.unix.attributes(), xattr_urls=references)
 
 
 def pack(parts: Sequence[PartKeys]) -> bytes | None:

@@ -154,8 +154,6 @@ class _Search:
         self._need_values(entry.attributes())
         if isinstance(entry, FlatEntry):
             self._need_parts([keys.part() for keys in entry.rsrc or ()])
-            for reference in entry.xattr_references().values():
-                self._need_block(reference)
 
     def _need_values(self, attributes: Attributes) -> None:
         for reference in attributes.xattr_urls.values():

@@ -109,6 +109,5 @@ class Needs:
                 parts += chain.from_iterable(self._parsed(each.reference, parse))
         if isinstance(entry, FlatEntry):
             parts += [keys.part() for keys in entry.rsrc or ()]
-            yield from (each.id for each in entry.xattr_references().values())
         yield from (each.id for each in entry.attributes().xattr_urls.values())
         yield from (part.reference.id for part in parts if part.reference is not None)

@@ -8,11 +8,11 @@ from itertools import accumulate
 from typing import Protocol
 
 from libernet.blocks.documents import FileEntry, Part, parse_contents_list
-from libernet.blocks.entries import Attributes
+from libernet.blocks.entries import Attributes, UnixKeys
 from libernet.blocks.reference import Reference
 from libernet.blocks.source import Origin
 from libernet.fs.chunks import ChunkCache
-from libernet.fs.nodes import Appearance, FileNode, LinkNode
+from libernet.fs.nodes import Appearance, FileNode, LinkNode, NodeXattrs
 from libernet.fs.tree import os_error
 
 _LARGE_READ_BYTES = 128 * 1024
@@ -36,8 +36,8 @@ class BundleLink(LinkNode):
 
     __slots__ = ("_target",)
 
-    def __init__(self, appearance: Appearance, target: bytes) -> None:
-        super().__init__(appearance)
+    def __init__(self, appearance: Appearance, target: bytes, xattrs: NodeXattrs) -> None:
+        super().__init__(appearance, xattrs)
         self._target = target
 
     def target(self) -> bytes:
@@ -60,8 +60,9 @@ class BundleFile(FileNode):
         entry: FileEntry,
         origin: Origin,
         small_files: FilesAhead,
+        xattrs: NodeXattrs,
     ) -> None:
-        super().__init__(appearance)
+        super().__init__(appearance, xattrs)
         self._chunks = chunks
         self._entry = entry
         self._origin = origin
@@ -125,7 +126,7 @@ class BundleFile(FileNode):
         return found
 
 
-def appearance_of(attributes: Attributes, size: int) -> Appearance:
+def appearance_of(attributes: Attributes | UnixKeys, size: int) -> Appearance:
     """Return how stat shows something with *attributes* and, for a file or link, a *size*."""
     return Appearance(
         mode=attributes.mode,

@@ -15,6 +15,7 @@ from functools import partial
 import trio
 
 from libernet.blocks.documents import (
+    Attributes,
     Document,
     FileEntry,
     FolderEntry,
@@ -32,8 +33,16 @@ from libernet.blocks.source import Origin
 from libernet.fs.bundle_ahead import SmallFiles, Subfolders
 from libernet.fs.bundle_files import BundleFile, BundleLink, FilesAhead, appearance_of
 from libernet.fs.bundle_growth import LOOK_SECONDS, BundleParser, Growth
+from libernet.fs.bundle_xattrs import BundleXattrs
 from libernet.fs.chunks import ChunkCache
-from libernet.fs.nodes import Appearance, FolderNode, Incomplete, Node
+from libernet.fs.nodes import (
+    NO_XATTRS,
+    Appearance,
+    FolderNode,
+    Incomplete,
+    Node,
+    NodeXattrs,
+)
 from libernet.fs.tree import os_error
 
 _LISTINGS = 32
@@ -90,10 +99,11 @@ class Bundles:
 
         It has *appearance* until its document was read.
         """
+        root = BundleRoot(self, appearance, Origin(reference.id), reference=reference)
         kept = self._kept(reference)
         if kept is not None and isinstance(kept.listing, Document):
-            appearance = appearance_of(kept.listing.attributes, 0)
-        return BundleRoot(self, appearance, Origin(reference.id), reference=reference)
+            root.look_like(kept.listing.attributes)
+        return root
 
     def is_here(self, reference: Reference) -> bool:
         """Say whether a folder's document can be had without asking anybody."""
@@ -180,9 +190,10 @@ class BundleFolder(FolderNode):
         opened: _Opened | None = None,
         reference: Reference | None = None,
         ahead: Callable[[], list[list[Reference]]] = list,
+        xattrs: NodeXattrs = NO_XATTRS,
     ) -> None:
         """Make one of *opened* or *reference*; *ahead* says what to bring when it is listed."""
-        super().__init__(appearance)
+        super().__init__(appearance, xattrs)
         self._bundles = bundles
         self._origin = origin
         self._opened = opened
@@ -244,6 +255,7 @@ class BundleFolder(FolderNode):
         origin = Origin(self._origin.root, f"{self._origin.path}/{os.fsdecode(name)}")
         if isinstance(entry, FolderEntry):
             appearance = appearance_of(entry.attributes, 0)
+            xattrs = self._xattrs(entry.attributes, origin)
             if entry.document is None:
                 reference = entry.reference()
                 return BundleFolder(
@@ -252,16 +264,29 @@ class BundleFolder(FolderNode):
                     origin,
                     reference=reference,
                     ahead=partial(opened.subfolders.from_here, entry),
+                    xattrs=xattrs,
                 )
             inlined = replace(opened, listing=entry.document)
-            return BundleFolder(self._bundles, appearance, origin, opened=inlined)
-        appearance = appearance_of(entry.attributes(), entry.size)
+            return BundleFolder(self._bundles, appearance, origin, opened=inlined, xattrs=xattrs)
+        return self._file_node(entry, origin, opened)
+
+    def _file_node(self, entry: FileEntry, origin: Origin, opened: _Opened) -> Node:
+        appearance = appearance_of(entry.unix, entry.size)
+        xattrs = NO_XATTRS
+        if entry.has_xattrs:
+            xattrs = BundleXattrs(self._bundles.chunks, entry.attributes, origin)
         kind = stat.S_IFMT(appearance.mode)
         if kind == stat.S_IFLNK:
-            return BundleLink(appearance, entry.target())
+            return BundleLink(appearance, entry.target(), xattrs)
         if kind == stat.S_IFREG:
-            return BundleFile(self._bundles.chunks, appearance, entry, origin, opened.small_files)
-        return Node(appearance)
+            chunks, ahead = self._bundles.chunks, opened.small_files
+            return BundleFile(chunks, appearance, entry, origin, ahead, xattrs)
+        return Node(appearance, xattrs)
+
+    def _xattrs(self, attributes: Attributes, origin: Origin) -> NodeXattrs:
+        if not (attributes.xattr or attributes.xattr_urls):
+            return NO_XATTRS
+        return BundleXattrs(self._bundles.chunks, lambda: attributes, origin)
 
 
 class BundleRoot(BundleFolder):
@@ -284,5 +309,10 @@ class BundleRoot(BundleFolder):
     async def _open(self) -> _Opened:
         opened = await super()._open()
         assert isinstance(opened.listing, Document)
-        self.appearance = appearance_of(opened.listing.attributes, 0)
+        self.look_like(opened.listing.attributes)
         return opened
+
+    def look_like(self, attributes: Attributes) -> None:
+        """Show the attributes that stand in the document."""
+        self.appearance = appearance_of(attributes, 0)
+        self.xattrs = self._xattrs(attributes, self._origin)

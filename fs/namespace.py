@@ -16,6 +16,7 @@ from libernet.fs.inode import ROOT_INO, Inode
 from libernet.fs.nodes import FileNode, FolderNode, LinkNode, Node
 from libernet.fs.tree import Changes, NewInode, os_error
 from libernet.fs.views import FIRST_VIEW_INO, NodeNumbers
+from libernet.fs.xattrs import check_namespace, shown_names
 
 MOUNT_INO = 1
 """The number of the folder that is mounted."""
@@ -215,13 +216,14 @@ class Namespace:
         """Return the value of an extended attribute, None if there is none."""
         if self._is_backup(ino):
             return self._backups.xattr(ino, name)
-        return None
+        check_namespace(name)
+        return await self._nodes.node(ino).xattrs.value(name)
 
     def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
         """Return the names of the extended attributes that a caller sees."""
         if self._is_backup(ino):
             return self._backups.xattr_names(ino, is_root=is_root)
-        return []
+        return shown_names(self._nodes.node(ino).xattrs.names(), is_root=is_root)
 
     async def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set an extended attribute; OSErrors as setxattr(2) has them."""

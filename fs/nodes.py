@@ -1,7 +1,7 @@
 """The kinds of things that read-only folders hold."""
 
 import stat
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -29,6 +29,23 @@ class Appearance(msgspec.Struct, frozen=True, gc=False):
         return self.mtime_ns
 
 
+class NodeXattrs:
+    """The extended attributes of a node: of most there are none."""
+
+    __slots__ = ()
+
+    def names(self) -> Collection[bytes]:
+        """Return their names; LibernetError where they cannot be known."""
+        return ()
+
+    async def value(self, name: bytes) -> bytes | None:
+        """Return the value of one, None if there is none; LibernetError if it cannot be had."""
+        return None
+
+
+NO_XATTRS = NodeXattrs()
+
+
 class Node:
     """Something with a name in a read-only folder: a special file, if it is none of the below.
 
@@ -36,11 +53,12 @@ class Node:
     another `identity` than before leads to something else: what a view remembers of it is void.
     """
 
-    __slots__ = ("appearance",)
+    __slots__ = ("appearance", "xattrs")
     is_lasting: ClassVar[bool] = True
 
-    def __init__(self, appearance: Appearance) -> None:
+    def __init__(self, appearance: Appearance, xattrs: NodeXattrs = NO_XATTRS) -> None:
         self.appearance = appearance
+        self.xattrs = xattrs
 
     @property
     def identity(self) -> Hashable:

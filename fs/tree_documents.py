@@ -97,7 +97,7 @@ class TreeDocuments:
                 consumed.append(inode.ino)
             else:
                 files.append((name, self._entry(inode)))
-        document = self._writer.folder(_attributes(folder), files, folders)
+        document = self._writer.folder(self._attributes(folder), files, folders)
         for child in consumed:
             self._documents.pop(child, None)
         return document
@@ -114,7 +114,7 @@ class TreeDocuments:
         self.rows[inode.ino] = row
         return ChildFolder(
             name=name,
-            attributes=_attributes(inode),
+            attributes=self._attributes(inode),
             json_bytes=row.json_bytes,
             levels=row.levels,
             document=lambda: self._document(inode.ino).json,
@@ -131,7 +131,7 @@ class TreeDocuments:
         return reference
 
     def _entry(self, inode: Inode) -> Raw:
-        attributes = _attributes(inode)
+        attributes = self._attributes(inode)
         if stat.S_ISLNK(inode.mode):
             return self._writer.link(attributes, inode.target)
         if not inode.is_file:
@@ -172,14 +172,14 @@ class TreeDocuments:
             return self._maker.store_whole(extents, size)
         return self._maker.store_range(extents, start, end)
 
-
-def _attributes(inode: Inode) -> Attributes:
-    is_linked = inode.nlink > 1 and not inode.is_folder
-    return Attributes(
-        inode.mode,
-        inode.uid,
-        inode.gid,
-        inode.mtime_ns,
-        link_group=inode.ino if is_linked else 0,
-        rdev=inode.rdev,
-    )
+    def _attributes(self, inode: Inode) -> Attributes:
+        is_linked = inode.nlink > 1 and not inode.is_folder
+        return Attributes(
+            inode.mode,
+            inode.uid,
+            inode.gid,
+            inode.mtime_ns,
+            link_group=inode.ino if is_linked else 0,
+            rdev=inode.rdev,
+            xattr=self._reader.xattrs(inode.ino) if inode.has_xattrs else {},
+        )

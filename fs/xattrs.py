@@ -5,7 +5,8 @@ it asks.
 """
 
 import errno
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -32,12 +33,21 @@ _NAMESPACES = (_USER, _TRUSTED, b"security.")
 
 
 def check_namespace(name: bytes) -> None:
-    """Raise EOPNOTSUPP for an attribute that no file of ours can have."""
+    """Raise EOPNOTSUPP for an attribute that nothing can have."""
     if not name.startswith(_NAMESPACES):
         raise os_error(errno.EOPNOTSUPP)
 
 
-def shown_names(names: Mapping[bytes, object], *, is_root: bool) -> list[bytes]:
+def can_have(kind: int, name: bytes) -> bool:
+    """Return whether something of a kind, as stat.S_IFMT says it, can have an attribute."""
+    if name in _NAMESPACES:
+        return False
+    if name.startswith(_USER):
+        return kind in {stat.S_IFREG, stat.S_IFDIR}
+    return name.startswith(_NAMESPACES)
+
+
+def shown_names(names: Iterable[bytes], *, is_root: bool) -> list[bytes]:
     """Return the names that listxattr shows, in order: trusted.* to root alone."""
     return sorted(name for name in names if is_root or not name.startswith(_TRUSTED))
 
@@ -73,9 +83,8 @@ class Xattrs:
         long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much.
         """
         inode = self._overlay.inode(ino)
-        check_namespace(name)
         _check_name(name)
-        if name.startswith(_USER) and not (inode.is_file or inode.is_folder):
+        if not can_have(stat.S_IFMT(inode.mode), name):
             raise os_error(errno.EPERM)
         if len(value) > MAX_VALUE_BYTES:
             raise os_error(errno.E2BIG)
@@ -98,6 +107,7 @@ class Xattrs:
 
 
 def _check_name(name: bytes) -> None:
+    check_namespace(name)
     if len(name) > MAX_NAME_BYTES:
         raise os_error(errno.ERANGE)
     if name in _NAMESPACES or b"\0" in name:

@@ -191,7 +191,9 @@ def test_the_rest_of_a_bundle_is_kept_and_keys_of_callers_are_not() -> None:
     assert (bundle.index, bundle.previous) == (b"a", reference_of(7))
     entry = the_file(bundle)
     assert [keys.part().reference for keys in entry.rsrc or ()] == [reference_of(2)]
-    assert entry.xattr_references() == {b"user.a": reference_of(3), b"user.\xff": reference_of(4)}
+    assert entry.has_xattrs
+    xattr_urls = {b"user.a": reference_of(3), b"user.\xff": reference_of(4)}
+    assert entry.attributes().xattr_urls == xattr_urls
 
 
 @pytest.mark.parametrize("prior", [None, 7, ["x"], "yesterday"])

@@ -98,7 +98,7 @@ def _seen(
     whole = content(original, entry)
     xattr = {
         os.fsdecode(name): plaintext(original, reference).hex()
-        for name, reference in entry.xattr_references().items()
+        for name, reference in attributes.xattr_urls.items()
     }
     return {
         "type": "file",
@@ -168,5 +168,5 @@ def _is_needed(original: OriginalBundle, block_id: bytes) -> bool:
     for _, entry in entries(tree_of(original).document):
         if entry is not None:
             needed |= {part.reference.id for part in entry.parts() if part.reference}
-            needed |= {reference.id for reference in entry.xattr_references().values()}
+            needed |= {each.id for each in entry.attributes().xattr_urls.values()}
     return block_id in needed

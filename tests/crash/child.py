@@ -105,6 +105,13 @@ class Caller:
     def _chmod(self, path: str, step: Step) -> None:
         os.chmod(path, step.value)
 
+    def _setxattr(self, path: str, step: Step) -> None:
+        assert step.content is not None
+        os.setxattr(path, step.other, step.content.read())
+
+    def _removexattr(self, path: str, step: Step) -> None:
+        os.removexattr(path, step.other)
+
     def _utimens(self, path: str, step: Step) -> None:
         os.utime(path, ns=(step.value, step.value), follow_symlinks=False)
 

@@ -44,7 +44,7 @@ class Step:
     """One system call; paths are relative to the folder, '' is the folder itself.
 
     `value` is what the call takes beside: a mode, offset, size or time in nanoseconds; `other` the
-    new name of rename and link, the text of a symbolic link.
+    new name of rename and link, the text of a symbolic link, the name of an extended attribute.
     """
 
     call: str
@@ -56,13 +56,17 @@ class Step:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A file, folder or symbolic link; `mtime_ns` is None unless a step has set it."""
+    """A file, folder or symbolic link; `mtime_ns` is None unless a step has set it.
+
+    `xattrs` are the digests of extended attributes, by name.
+    """
 
     kind: str
     mode: int
     target: str = ""
     content: bytearray = field(default_factory=bytearray)
     mtime_ns: int | None = None
+    xattrs: dict[str, str] = field(default_factory=dict)
     _digest: str = ""
 
     def changed(self) -> None:
@@ -154,6 +158,13 @@ class Tree:
     def _utimens(self, step: Step) -> None:
         self.items[step.path].mtime_ns = step.value
 
+    def _setxattr(self, step: Step) -> None:
+        assert step.content is not None
+        self.items[step.path].xattrs[step.other] = digest(step.content.read())
+
+    def _removexattr(self, step: Step) -> None:
+        del self.items[step.path].xattrs[step.other]
+
     def _add(self, path: str, item: Item) -> None:
         assert path not in self.items
         self.items[path] = item
@@ -181,6 +192,10 @@ def observe(folder: Path) -> dict[str, dict[str, Any]]:
             "mode": stat.S_IMODE(status.st_mode),
             "mtime_ns": status.st_mtime_ns,
             "nlink": status.st_nlink,
+            "xattrs": {
+                each: digest(os.getxattr(path, each, follow_symlinks=False))
+                for each in os.listxattr(path, follow_symlinks=False)
+            },
         }
         if stat.S_ISDIR(status.st_mode):
             look["kind"] = "folder"
@@ -203,7 +218,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _difference(path: str, item: Item, first_name: str, seen: dict[str, Any]) -> list[str]:
-    wanted: dict[str, Any] = {"kind": item.kind}
+    wanted: dict[str, Any] = {"kind": item.kind, "xattrs": item.xattrs}
     if path:
         wanted["mode"] = item.mode
     if item.mtime_ns is not None:

@@ -45,6 +45,7 @@ class Planner:
             self._link: 4,
             self._chmod: 5,
             self._utimens: 8,
+            self._xattr: 6,
             self._fsync: 6,
             self._write_unlinked: 3,
         }
@@ -145,6 +146,15 @@ class Planner:
     def _utimens(self) -> Iterator[Step]:
         for path in self._some("file", "folder", "link"):
             yield Step("utimens", path, self._time())
+
+    def _xattr(self) -> Iterator[Step]:
+        for path in self._some("file", "folder"):
+            name = f"user.{self._random.choice(_NAMES)}"
+            if name in self._tree.items[path].xattrs and self._random.random() < 0.5:
+                yield Step("removexattr", path, other=name)
+            else:
+                content = self._content(self._random.choice((1, 100, 5000)))
+                yield Step("setxattr", path, other=name, content=content)
 
     def _fsync(self) -> Iterator[Step]:
         for path in self._some("file", "file", "folder"):

@@ -87,6 +87,11 @@ def _assert_shown(original: OriginalBundle, folder: Path) -> None:
             assert (target, look.st_size) == (os.fsencode(expected["target"]), len(target))
         else:
             assert _seen(look, files[path], expected) == _expected(expected), path
+            assert _xattrs(os.path.join(root, path)) == expected.get("xattr_hex", {})
+
+
+def _xattrs(path: bytes) -> dict[str, str]:
+    return {name: os.getxattr(path, name).hex() for name in os.listxattr(path)}
 
 
 def _seen(look: os.stat_result, content: bytes, expected: dict[str, Any]) -> dict[str, Any]:

@@ -249,6 +249,23 @@ def test_they_are_there_after_a_remount_and_go_with_their_file(node: Node) -> No
     assert _tree(node.backups / "b" / "c") == before
 
 
+def test_a_snapshot_has_all_of_them_and_gives_them_back(node: Node) -> None:
+    node.mount()
+    (node.backups / "b").mkdir()
+    _make_tree(node.backups / "b" / "a")
+    os.setxattr(node.backups / "b" / "a" / "folder", "user.large", os.urandom(65536))
+    before = _tree(node.backups / "b" / "a")
+    node.snapshot("b")
+    shown = (node.snapshots / "b" / "latest").resolve() / "a"
+    shutil.rmtree(node.backups / "b" / "a")
+    node.remount()
+    assert _tree(shown) == before
+    node.run("cp", "-a", shown, node.backups / "b" / "a")
+    assert _tree(node.backups / "b" / "a") == before
+    for change in (os.removexattr, lambda path, name: os.setxattr(path, name, b"")):
+        _refused(errno.EROFS, change, shown, "user.root")
+
+
 def test_what_was_set_before_an_fsync_is_there_after_a_kill(node: Node) -> None:
     node.mount("--checkpoint-seconds", "4")
     (node.backups / "b").mkdir()

@@ -33,6 +33,7 @@ class Seen(NamedTuple):
     nlink: int
     content: bytes
     same_as: str
+    xattrs: dict[bytes, bytes]
 
 
 class Caller:
@@ -113,6 +114,24 @@ class Caller:
     async def truncate(self, path: str, size: int) -> None:
         await self.change(path, Changes(), size)
 
+    async def set_xattr(self, path: str, name: bytes, value: bytes) -> None:
+        async with self.at(path) as ino:
+            await self.namespace.set_xattr(ino, name, value)
+
+    async def remove_xattr(self, path: str, name: bytes) -> None:
+        async with self.at(path) as ino:
+            self.namespace.remove_xattr(ino, name)
+
+    async def xattrs(self, path: str) -> dict[bytes, bytes]:
+        """Return all extended attributes, as root sees them."""
+        found = {}
+        async with self.at(path) as ino:
+            for name in self.namespace.xattr_names(ino, is_root=True):
+                value = await self.namespace.xattr(ino, name)
+                assert value is not None
+                found[name] = value
+        return found
+
     async def link(self, path: str, new: str) -> None:
         folder, name = _split(new)
         async with self.at(path) as ino, self.at(folder) as parent:
@@ -181,7 +200,15 @@ class Caller:
         same_as = first_paths.setdefault(entry.ino, shown)
         nlink = look.nlink
         return Seen(
-            look.mode, look.uid, look.gid, look.size, look.mtime_ns, nlink, content, same_as
+            mode=look.mode,
+            uid=look.uid,
+            gid=look.gid,
+            size=look.size,
+            mtime_ns=look.mtime_ns,
+            nlink=nlink,
+            content=content,
+            same_as=same_as,
+            xattrs=await self.xattrs(path),
         )
 
     def _forget(self, entry: Entry) -> None:

@@ -13,6 +13,9 @@ from libernet.blocks.list_cuts import CutRule
 CHUNK_BYTES = 4096
 """Largest chunk in a miniature node."""
 
+XATTR_SPILL_BYTES = 300
+"""Largest value of an extended attribute that stands in a document."""
+
 _KIB = 1024
 _SIZES: dict[str, dict[str, object]] = {
     "blocks.chunking": {
@@ -25,6 +28,7 @@ _SIZES: dict[str, dict[str, object]] = {
         "INLINE_BYTES": 2 * _KIB,
         "ALWAYS_INLINED_BYTES": 300,
         "SPILL_BYTES": _KIB,
+        "XATTR_SPILL_BYTES": XATTR_SPILL_BYTES,
         "_FEW_PARTS": 4,
         "_PARTS_RULE": CutRule(shortest=2, one_in=3, heaviest=8),
     },
@@ -44,7 +48,8 @@ _SIZES: dict[str, dict[str, object]] = {
     },
     "fs.datalog": {"_SEGMENT_BYTES": 32 * _KIB, "_SUM_BYTES": 512},
     "fs.chunks": {"_CACHE_BYTES": 32 * _KIB},
-    "fs.overlay": {"_CLEAN_INODES": 8, "_PAGE_ENTRIES": 4},
+    "fs.overlay": {"_CLEAN_INODES": 8, "_CLEAN_XATTRS": 2, "_PAGE_ENTRIES": 4},
+    "fs.backups": {"_PENDING_XATTR_BYTES": 8 * _KIB},
     "fs.tree_documents": {"_KEPT_JSON_BYTES": 2 * _KIB},
     "fs.bundle_view": {"_LISTINGS": 2},
     "fs.checkpoint": {"_RETRY_SECONDS": 0.01},

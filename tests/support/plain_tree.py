@@ -20,6 +20,7 @@ class Item:
     mtime_ns: int
     content: bytearray = field(default_factory=bytearray)
     entries: dict[str, "Item"] = field(default_factory=dict)
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
 
     @property
     def is_folder(self) -> bool:
@@ -84,6 +85,16 @@ class PlainTree:
         del item.content[size:]
         item.content.extend(bytes(size - len(item.content)))
         item.mtime_ns = self.now
+
+    def set_xattr(self, path: str, name: bytes, value: bytes) -> None:
+        item = self.item(path)
+        if name.startswith(b"user.") and not (item.is_file or item.is_folder):
+            raise _error(errno.EPERM)
+        item.xattrs[name] = value
+
+    def remove_xattr(self, path: str, name: bytes) -> None:
+        if self.item(path).xattrs.pop(name, None) is None:
+            raise _error(errno.ENODATA)
 
     def link(self, path: str, new: str) -> None:
         item = self.item(path)
@@ -185,7 +196,15 @@ def _seen(item: Item, count: int, first_path: str) -> Seen:
     nlink = 2 + folders if item.is_folder else count
     content = bytes(item.content)
     return Seen(
-        item.mode, item.uid, item.gid, len(content), item.mtime_ns, nlink, content, first_path
+        mode=item.mode,
+        uid=item.uid,
+        gid=item.gid,
+        size=len(content),
+        mtime_ns=item.mtime_ns,
+        nlink=nlink,
+        content=content,
+        same_as=first_path,
+        xattrs=dict(item.xattrs),
     )
 
 

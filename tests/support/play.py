@@ -18,7 +18,7 @@ from libernet.fs.node import LocalNode
 from libernet.fs.storage import Storage
 from libernet.fs.tree import RENAME_EXCHANGE, RENAME_NOREPLACE, Changes
 from tests.support.caller import Caller, Seen, opened_node, unlinked
-from tests.support.miniature import CHUNK_BYTES
+from tests.support.miniature import CHUNK_BYTES, XATTR_SPILL_BYTES
 from tests.support.plain_tree import Item, PlainTree
 
 _NAMES = ["a", "b", "c", "\udcff", "ü"]
@@ -31,6 +31,8 @@ _SIZE = st.one_of(
 _OFFSET = st.one_of(st.just(-1), st.sampled_from([0, 10, 5000]), st.integers(0, 25_000))
 _SEED = st.integers(0, 3)
 _TIME = st.integers(-(2**40), 2**62)
+_XATTR = st.sampled_from([b"user.a", b"user.\xff/", b"trusted.a"])
+_XATTR_SIZE = st.sampled_from([1, XATTR_SPILL_BYTES, XATTR_SPILL_BYTES + 1, CHUNK_BYTES])
 
 STEPS = st.one_of(
     st.tuples(st.just("mkdir"), _PICK, _NAME),
@@ -51,6 +53,8 @@ STEPS = st.one_of(
         st.sampled_from([0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE]),
     ),
     st.tuples(st.just("change"), _PICK, st.integers(0, 0o7777), st.integers(0, 70_000), _TIME),
+    st.tuples(st.just("set_xattr"), _PICK, _XATTR, st.just(0) | _XATTR_SIZE, _SEED),
+    st.tuples(st.just("remove_xattr"), _PICK, _XATTR),
     st.tuples(st.just("open"), _PICK),
     st.tuples(st.just("close"), _PICK),
     st.tuples(st.just("write_open"), _PICK, _OFFSET, _SIZE, _SEED),
@@ -194,6 +198,21 @@ class Play:
         item.mode = stat.S_IFMT(item.mode) | mode
         item.uid, item.gid, item.mtime_ns = owner, owner + 1, time_ns
         self._changed()
+
+    async def do_set_xattr(self, pick: int, name: bytes, size: int, seed: int) -> None:
+        if path := self._pick(pick):
+            value = _content(seed, size)
+            await self._both(
+                lambda: self.model.set_xattr(path, name, value),
+                self.caller.set_xattr(f"backups/{path}", name, value),
+            )
+
+    async def do_remove_xattr(self, pick: int, name: bytes) -> None:
+        if path := self._pick(pick):
+            await self._both(
+                lambda: self.model.remove_xattr(path, name),
+                self.caller.remove_xattr(f"backups/{path}", name),
+            )
 
     async def do_open(self, pick: int) -> None:
         if path := self._pick(pick, "file"):
