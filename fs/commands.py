@@ -19,6 +19,7 @@ from libernet.fs.describe import describe, describe_peers
 from libernet.fs.lock import holder
 from libernet.fs.places import STATE_VARIABLE, Places
 from libernet.fs.publish_commands import publish
+from libernet.fs.repair_commands import repair_command
 from libernet.fs.store_commands import gc
 from libernet.fs.unmount_command import unmount_and_wait
 
@@ -168,6 +169,7 @@ def unmount(places: Places, *, as_json: bool) -> None:
 cli.add_command(publish)
 cli.add_command(gc)
 cli.add_command(check_command)
+cli.add_command(repair_command)
 
 
 def _report(sentence: str, exit_code: int) -> int:

@@ -28,7 +28,9 @@ _AHEAD_BYTES = 16 * _PAGE_BYTES
 """Zeros written ahead of small records: to sync bytes within a file takes 95 us, to sync those that
 make it longer 150."""
 
-_SUM_BYTES = 64 * 1024  # one checksum for each, so that a small read checks little
+SUM_BYTES = 64 * 1024
+"""One checksum for each, so that a small read checks little."""
+
 _HEADER = struct.Struct("<4sIQQQ")
 _MAGIC = b"lnl1"
 
@@ -72,13 +74,24 @@ class LogReader:
         with self.lease():
             return self._read(self._descriptor(place.segment), place, skip, length)
 
+    def raw(self, place: LogPlace, length: int) -> bytes:
+        """Return what is where the bytes of a record should be, whatever that is, or nothing."""
+        at = place.position + _HEADER.size + 4 * -(-length // SUM_BYTES)
+        try:
+            with self.lease():
+                descriptor = self._descriptor(place.segment)
+                there = max(0, os.fstat(descriptor).st_size - at)
+                return os.pread(descriptor, min(length, there), at)
+        except (BlockCorrupt, OSError, OverflowError):
+            return b""
+
     def _head(self, descriptor: int, place: LogPlace) -> tuple[int, int]:
         """Return how many checksums a record has, and how many bytes."""
         head = os.pread(descriptor, _HEADER.size, place.position)
         if len(head) < _HEADER.size:
             raise BlockCorrupt(f"the data log ends before the record at {place}")
         magic, sum_count, _, _, total = _HEADER.unpack(head)
-        if magic != _MAGIC or sum_count != -(-total // _SUM_BYTES):
+        if magic != _MAGIC or sum_count != -(-total // SUM_BYTES):
             raise BlockCorrupt(f"the data log holds no record at {place}")
         return sum_count, total
 
@@ -86,16 +99,16 @@ class LogReader:
         sum_count, total = self._head(descriptor, place)
         if skip + length > total:
             raise BlockCorrupt(f"the data log holds no record of {skip + length} bytes at {place}")
-        first, last = skip // _SUM_BYTES, -(-(skip + length) // _SUM_BYTES)
+        first, last = skip // SUM_BYTES, -(-(skip + length) // SUM_BYTES)
         sums_at = place.position + _HEADER.size
         sums = os.pread(descriptor, 4 * (last - first), sums_at + 4 * first)
-        begin, end = first * _SUM_BYTES, min(last * _SUM_BYTES, total)
+        begin, end = first * SUM_BYTES, min(last * SUM_BYTES, total)
         content = os.pread(descriptor, end - begin, sums_at + 4 * sum_count + begin)
         expected = (
             struct.unpack(f"<{last - first}I", sums) if len(sums) == 4 * (last - first) else ()
         )
         found = tuple(
-            zlib.crc32(content[at : at + _SUM_BYTES]) for at in range(0, end - begin, _SUM_BYTES)
+            zlib.crc32(content[at : at + SUM_BYTES]) for at in range(0, end - begin, SUM_BYTES)
         )
         if found != expected or len(content) != end - begin:
             raise BlockCorrupt(f"bytes of the record at {place} rotted in the data log")
@@ -159,7 +172,7 @@ class DataLog(LogReader):
             self._older.add(self._current)
             self._start_segment(self._current + 1)
         view = memoryview(content).cast("B")
-        sums = [zlib.crc32(view[at : at + _SUM_BYTES]) for at in range(0, len(view), _SUM_BYTES)]
+        sums = [zlib.crc32(view[at : at + SUM_BYTES]) for at in range(0, len(view), SUM_BYTES)]
         head = _HEADER.pack(_MAGIC, len(sums), ino, offset, len(view))
         record: list[Buffer] = [head, struct.pack(f"<{len(sums)}I", *sums), view]
         place = LogPlace(self._current, self._end)

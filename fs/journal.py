@@ -101,7 +101,7 @@ class Journal:
                 (_inode_row(inode) for inode in batch.inodes),
             )
             self._apply_entries(connection, batch)
-            self._mark_changed(connection, batch)
+            mark_changed(connection, batch.touched, batch.generation)
             connection.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 [("generation", batch.generation), ("next_ino", batch.next_ino)],
@@ -170,7 +170,7 @@ class Journal:
         connection.executemany(
             f"INSERT OR REPLACE INTO extent (ino, {EXTENT_COLUMNS})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_extent_row(ino, extent) for ino, extent in batch.extents),
+            (extent_row(ino, extent) for ino, extent in batch.extents),
         )
 
     def _apply_xattrs(self, connection: sqlite3.Connection, batch: Batch) -> None:
@@ -195,19 +195,6 @@ class Journal:
             (entry for entry in batch.entries if entry[2] is not None),
         )
 
-    def _mark_changed(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        """Let the folders of every touched inode, up to the root, know this generation."""
-        connection.execute("CREATE TEMP TABLE IF NOT EXISTS touched (ino INTEGER PRIMARY KEY)")
-        connection.execute("DELETE FROM touched")
-        connection.executemany("INSERT INTO touched VALUES (?)", _keys(batch.touched))
-        connection.execute(
-            "WITH RECURSIVE above (ino) AS ("
-            " SELECT ino FROM touched"
-            " UNION SELECT entry.parent FROM entry JOIN above ON entry.ino = above.ino)"
-            " UPDATE inode SET changed = ? WHERE ino IN (SELECT ino FROM above)",
-            (batch.generation,),
-        )
-
     def _remove_unlinked(self) -> None:
         """Finish the removal of inodes that were open without a name at the last end.
 
@@ -228,6 +215,20 @@ class Journal:
     def transaction(self) -> Transaction:
         """Return a context that commits what is done to the connection that it provides."""
         return Transaction(self._connection)
+
+
+def mark_changed(connection: sqlite3.Connection, touched: Iterable[int], generation: int) -> None:
+    """Let the folders of every touched inode, up to the root, know that generation."""
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS touched (ino INTEGER PRIMARY KEY)")
+    connection.execute("DELETE FROM touched")
+    connection.executemany("INSERT INTO touched VALUES (?)", _keys(touched))
+    connection.execute(
+        "WITH RECURSIVE above (ino) AS ("
+        " SELECT ino FROM touched"
+        " UNION SELECT entry.parent FROM entry JOIN above ON entry.ino = above.ino)"
+        " UPDATE inode SET changed = ? WHERE ino IN (SELECT ino FROM above)",
+        (generation,),
+    )
 
 
 def _keys(inos: Iterable[int]) -> Iterator[tuple[int]]:
@@ -251,7 +252,8 @@ def _inode_row(inode: Inode) -> tuple[object, ...]:
     )
 
 
-def _extent_row(ino: int, extent: Extent) -> tuple[object, ...]:
+def extent_row(ino: int, extent: Extent) -> tuple[object, ...]:
+    """Return the row of table extent for an extent whose bytes are durable."""
     piece = extent.piece
     where: tuple[object, ...]
     if piece.chunk is not None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from libernet.blocks.documents import Attributes, Part
+from libernet.blocks.errors import BlockError
 from libernet.blocks.folder_writer import ChildFolder, FolderDocument, FolderWriter
 from libernet.blocks.reference import Reference
 from libernet.fs.content import Extent
@@ -157,13 +158,30 @@ class TreeDocuments:
         """Return extents that are whole chunks, sealing what is not one."""
         result = list(extents)
         for start, end in ranges_to_seal(extents, size):
-            sealed: list[Extent] = []
-            for chunk in self._seal(extents, start, end, size):
-                at = sealed[-1].end if sealed else start
-                sealed.append(chunk.extent(at))
+            try:
+                sealed = _placed(start, self._seal(extents, start, end, size))
+            except BlockError:
+                sealed = self._sealed_apart(extents, start, end)
             result = [each for each in result if each.end <= start or each.offset >= end]
             result.extend(sealed)
         return sorted(result, key=lambda extent: extent.offset)
+
+    def _sealed_apart(self, extents: list[Extent], start: int, end: int) -> list[Extent]:
+        """Return extents for a range of which a part is lost, so that the others are published.
+
+        A whole chunk stays as it is, here or not; BlockError when a part of one is lost.
+        """
+        result: list[Extent] = []
+        for extent in extents:
+            if extent.offset >= end or extent.end <= start:
+                continue
+            within = extent.clipped(start, end)
+            if within.is_whole_chunk:
+                result.append(within)
+            else:
+                chunks = self._maker.store_range(extents, within.offset, within.end)
+                result += _placed(within.offset, chunks)
+        return result
 
     def _seal(
         self, extents: list[Extent], start: int, end: int, size: int
@@ -183,3 +201,11 @@ class TreeDocuments:
             rdev=inode.rdev,
             xattr=self._reader.xattrs(inode.ino) if inode.has_xattrs else {},
         )
+
+
+def _placed(start: int, chunks: Iterable[SealedChunk]) -> list[Extent]:
+    """Return the extents that show *chunks* one behind the other, from *start* on."""
+    placed: list[Extent] = []
+    for chunk in chunks:
+        placed.append(chunk.extent(placed[-1].end if placed else start))
+    return placed

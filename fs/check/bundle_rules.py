@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from libernet.blocks.descriptors import blob_ids, parse_descriptor
 from libernet.blocks.errors import FormatError, LibernetError
@@ -13,16 +14,15 @@ from libernet.blocks.store import Store
 from libernet.blocks.streams import StreamAddress
 from libernet.fs.check.content_rules import not_own
 from libernet.fs.check.findings import Finding, Severity
-from libernet.fs.check.paths import Paths
-from libernet.fs.journal_reader import JournalReader
+from libernet.fs.check.paths import Paths, Rows
 from libernet.fs.publications import Kind
 
 _ROWS = """
-SELECT 'snapshot', backup_name, name, reference FROM snapshot
-UNION ALL SELECT 'share', path, NULL, reference FROM share
-UNION ALL SELECT kind, path, NULL, reference FROM publication
-UNION ALL SELECT 'opened', name, NULL, reference FROM opened
-UNION ALL SELECT 'folder_document', ino, NULL, reference FROM folder_document
+SELECT 'snapshot', number, backup_name, name, reference FROM snapshot
+UNION ALL SELECT 'share', reference, path, NULL, reference FROM share
+UNION ALL SELECT kind, reference, path, NULL, reference FROM publication
+UNION ALL SELECT 'opened', name, name, NULL, reference FROM opened
+UNION ALL SELECT 'folder_document', ino, ino, NULL, reference FROM folder_document
     WHERE reference IS NOT NULL
 """
 # Snapshots first: what is missing is told of the first that needs it.
@@ -30,9 +30,13 @@ UNION ALL SELECT 'folder_document', ino, NULL, reference FROM folder_document
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What opens a bundle or a stream, and what a person calls it. Only *is_kept* ones stay."""
+    """What opens a bundle or a stream, and what a person calls it.
+
+    *table* has it in the row with *key*; of a publication it is the kind.
+    """
 
     table: str
+    key: Any
     where: str
     reference: object
 
@@ -50,11 +54,11 @@ class Root:
         return Reference.parse(self.reference)
 
 
-def roots(reader: JournalReader, paths: Paths) -> list[Root]:
+def roots(rows: Rows, paths: Paths) -> list[Root]:
     """Return everything that the journal has a reference to."""
     return [
-        Root(table, _where(table, subject, name, paths), reference)
-        for table, subject, name, reference in reader.rows(_ROWS)
+        Root(table, key, _where(table, subject, name, paths), reference)
+        for table, key, subject, name, reference in rows(_ROWS)
     ]
 
 

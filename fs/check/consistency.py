@@ -40,7 +40,7 @@ def at_rest(folder: Path) -> Iterator[State]:
 
     Raises LibernetError when there is nothing to check, or of another version than this program.
     """
-    journal = folder / "journal.sqlite"
+    journal = folder.absolute() / "journal.sqlite"
     if not journal.exists():
         raise LibernetError(f"there is nothing to check: {folder} holds no journal")
     try:
@@ -89,7 +89,7 @@ def check(
             for sentence in damage:
                 yield Finding("journal", Severity.DAMAGE, "journal.sqlite", sentence)
             return
-        paths = Paths(reader)
+        paths = Paths(reader.rows)
         yield from broken_rules(reader, paths)
         keys = ChunkKeys(reader, paths) if read else None
 
@@ -106,6 +106,6 @@ def check(
         yield from chunk_findings(reader, state.store, paths)
         yield from record_findings(reader, state.log, paths, read=read, pace=pace)
         walk = BundleWalk(state.store, marks.enter)
-        for root in roots(reader, paths):
+        for root in roots(reader.rows, paths):
             go_on()
             yield from walk.of(root)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from libernet.blocks.errors import BlockCorrupt, BlockNotFound, LibernetError
+from libernet.blocks.errors import BlockCorrupt, LibernetError
 from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.reference import Reference, Suite
 from libernet.blocks.sealing import unseal
@@ -37,7 +37,9 @@ def store_findings(
     """Yield what the store finds wrong with itself."""
     for found in store.check(read=read, pace=pace):
         where = "store" if found.block_id is None else f"block {found.block_id}"
-        yield Finding(f"store-{found.fault}", _SEVERITIES[found.fault], where, found.sentence)
+        block = "" if found.block_id is None else str(found.block_id)
+        rule, severity = f"store-{found.fault}", _SEVERITIES[found.fault]
+        yield Finding(rule, severity, where, found.sentence, block)
 
 
 class ChunkKeys:
@@ -104,9 +106,9 @@ def not_own(store: Store, block_id: StoredId, where: str, what: str) -> Finding:
     """Return the finding about *what*, whose block is not one's own."""
     if block_id in store:
         sentence = f"{what}: block {block_id} is here as if it were somebody else's"
-        return Finding("block-not-own", Severity.DAMAGE, where, sentence)
+        return Finding("block-not-own", Severity.DAMAGE, where, sentence, str(block_id))
     sentence = f"{what} cannot be read: block {block_id} is not here"
-    return Finding("block-missing", Severity.LOSS, where, sentence)
+    return Finding("block-missing", Severity.LOSS, where, sentence, str(block_id))
 
 
 def record_findings(
@@ -114,34 +116,33 @@ def record_findings(
 ) -> Iterator[Finding]:
     """Yield the ranges of files whose records in the data log are not what they were."""
     rows = reader.each(
-        "SELECT ino, start, length, piece_length, segment, position FROM extent"
+        "SELECT ino, start, length, skip, piece_length, segment, position FROM extent"
         " WHERE typeof(segment) = 'integer' AND typeof(position) = 'integer'"
         " ORDER BY segment, position, ino, start"
     )
-    known: dict[LogPlace, str | None] = {}
-    for ino, start, length, piece_length, segment, position in rows:
-        place = LogPlace(segment, position)
-        if place not in known:
-            known = {place: record_fault(log, place, piece_length, read=read, pace=pace)}
-        fault = known[place]
+    for ino, start, length, skip, piece_length, segment, position in rows:
+        fault = record_fault(log, LogPlace(segment, position), piece_length)
+        if fault is None and read:
+            fault = _rot(log, LogPlace(segment, position), skip, length, pace)
         if fault is not None:
             sentence = f"bytes {start} to {start + length} cannot all be read: {fault}"
             yield Finding("log-record", Severity.LOSS, paths.of(ino), sentence)
 
 
-def record_fault(
-    log: LogReader, place: LogPlace, length: int, *, read: bool, pace: Pace
-) -> str | None:
+def record_fault(log: LogReader, place: LogPlace, length: int) -> str | None:
     """Return what is wrong with a record that should have *length* bytes, None when nothing is."""
     try:
         found = log.length(place)
-        if found != length:
-            return f"the record at {place} has {found} bytes and not {length}"
-        for at in range(0, length if read else 0, _READ_BYTES):
-            pace.read(len(log.read(place, at, min(_READ_BYTES, length - at))))
-    except (BlockCorrupt, BlockNotFound) as exc:
+    except (BlockCorrupt, OSError, OverflowError) as exc:
         return str(exc)
-    except (OSError, OverflowError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        return f"the data log cannot be read at {place}: {reason}"
+    return None if found == length else f"the record at {place} has {found} bytes and not {length}"
+
+
+def _rot(log: LogReader, place: LogPlace, skip: int, length: int, pace: Pace) -> str | None:
+    """Read a part of a record; return what is wrong with it, None when nothing is."""
+    try:
+        for at in range(skip, skip + length, _READ_BYTES):
+            pace.read(len(log.read(place, at, min(_READ_BYTES, skip + length - at))))
+    except (BlockCorrupt, OSError, OverflowError) as exc:
+        return str(exc)
     return None

@@ -20,13 +20,15 @@ class Severity(enum.StrEnum):
 class Finding:
     """One thing that the check found: the *rule* that is broken, *where*, and in words.
 
-    *where* is a path in the mount where there is one, else a table, file or block.
+    *where* is a path in the mount where there is one, else a table, file or block. *block* is the
+    id of the block that it is about, if it is about one.
     """
 
     rule: str
     severity: Severity
     where: str
     sentence: str
+    block: str = ""
 
     @property
     def is_fault(self) -> bool:
@@ -45,6 +47,7 @@ class Finding:
             "severity": self.severity.value,
             "where": self.where,
             "sentence": self.sentence,
+            "block": self.block,
         }
 
     def __str__(self) -> str:

@@ -18,6 +18,9 @@ from libernet.fs.journal_reader import JournalReader
 from libernet.fs.tree import MAX_LINK_BYTES
 from libernet.fs.views import FIRST_VIEW_INO
 
+MAX_INO = FIRST_VIEW_INO // 2
+"""Above any number that is ever given out: one each nanosecond for 73 years."""
+
 
 class Subject(enum.Enum):
     """What the first columns of a rule's rows name."""
@@ -79,8 +82,7 @@ RULES = (
         "inode-number",
         Subject.INODE,
         f"the number is none of a backup's: they begin with {FIRST_INO}",
-        f"SELECT ino FROM inode WHERE ino <> {ROOT_INO}"
-        f" AND (ino < {FIRST_INO} OR ino >= {FIRST_VIEW_INO})",
+        f"SELECT ino FROM inode WHERE ino <> {ROOT_INO} AND (ino < {FIRST_INO} OR ino > {MAX_INO})",
     ),
     Rule(
         "next-inode",
@@ -90,7 +92,7 @@ RULES = (
         " SELECT max(ino) AS ino FROM inode UNION ALL SELECT max(ino) FROM extent"
         " UNION ALL SELECT max(ino) FROM entry UNION ALL SELECT max(parent) FROM entry"
         " UNION ALL SELECT max(backup) FROM snapshot)"
-        f" HAVING max(ino) >= {_NEXT_INO}",
+        f" HAVING max(ino) >= {_NEXT_INO} OR {_NEXT_INO} > {MAX_INO} + 1",
     ),
     Rule(
         "mode",
@@ -285,7 +287,7 @@ RULES = (
         Subject.ROW,
         "the snapshot's backup, name or time is not possible",
         "SELECT 'snapshot ' || number FROM snapshot"
-        f" WHERE backup < {FIRST_INO} OR backup >= {FIRST_VIEW_INO} OR {bad_name('backup_name')}"
+        f" WHERE backup < {FIRST_INO} OR backup > {MAX_INO} OR {bad_name('backup_name')}"
         f" OR {bad_name('CAST(name AS BLOB)')} OR typeof(name) <> 'text'"
         f" OR {_not('integer', 'backup', 'published_ns')}",
     ),
@@ -313,6 +315,9 @@ RULES = (
     ),
 )
 """Every promise that a query can check, all of them DAMAGE where broken."""
+
+
+QUERIES = {rule.name: rule.query for rule in RULES}
 
 
 def broken_rules(reader: JournalReader, paths: Paths) -> Iterator[Finding]:

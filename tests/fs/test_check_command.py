@@ -58,6 +58,7 @@ def test_a_fault_is_printed_with_its_path(
                 "severity": "damage",
                 "where": "backups/b/fifo",
                 "sentence": "it counts 5 links and has 1",
+                "block": "",
             }
         ],
         "is_all": True,

@@ -66,7 +66,7 @@ class BrokenState:
         while len(paths) < len({ino for *_, ino in entries}) + 1:
             for parent, name, ino in entries:
                 if parent in paths:
-                    path = f"{paths[parent]}/{name.decode()}".lstrip("/")
+                    path = f"{paths[parent]}/{os.fsdecode(name)}".lstrip("/")
                     self.inos[path] = ino
                     paths.setdefault(ino, path)
 
