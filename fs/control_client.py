@@ -18,6 +18,9 @@ CONTROL_VERSION = 1
 
 SOCKET_NAME = "control.sock"
 
+PUBLISH_SECONDS = 3600.0
+"""How long to wait for what may publish a large backup first."""
+
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """A status lists each backup, some hundred bytes apiece."""
 

@@ -14,10 +14,10 @@ from libernet.fs.check_commands import CheckCommands
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
-from libernet.fs.publish_commands import PublishCommands
+from libernet.fs.publish_handlers import PublishCommands
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
-from libernet.fs.store_commands import StoreCommands
+from libernet.fs.store_handlers import StoreCommands
 from libernet.fs.tree import os_error
 
 Answer = dict[str, Any]

@@ -1,8 +1,15 @@
 """Libernet: a mounted folder whose files survive, kept by nodes that share disk space."""
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
 
-try:
-    __version__ = version("libernet")
-except PackageNotFoundError:  # imported from a checkout that was never installed
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    """Return `__version__`: finding it out takes 20 ms, which most commands do not need to spend."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("libernet")
+    except PackageNotFoundError:  # imported from a checkout that was never installed
+        return "0+unknown"

@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,23 @@ def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes_are_written_in_the_largest_unit_that_fits(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+def test_every_command_of_the_list_can_be_imported_and_has_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--help"]) == 0
+    listed = re.findall(r"^  ([a-z]+) ", capsys.readouterr().out.partition("Commands:")[2], re.M)
+    assert {"gc", "open", "snapshot", "unmount"} <= set(listed)
+    for name in listed:
+        assert main([name, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: libernet {name} ")
+
+
+def test_a_command_that_only_asks_imports_nothing_of_the_mount(tmp_path: Path) -> None:
+    asked = f"main(['--state', {str(tmp_path)!r}, 'sync'])"
+    code = f"import sys; from libernet.fs.commands import main; {asked}; print(*sys.modules)"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    imported = set(outcome.stdout.decode().split())
+    assert "libernet.fs.control_client" in imported
+    assert imported.isdisjoint({"trio", "cryptography", "msgspec", "libernet.fs.node"})

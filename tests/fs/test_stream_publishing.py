@@ -15,7 +15,7 @@ from libernet.blocks.ids import BlobId
 from libernet.blocks.streams import StreamAddress
 from libernet.fs.node import LocalNode
 from libernet.fs.publications import Kind
-from libernet.fs.publish_commands import PublishCommands
+from libernet.fs.publish_handlers import PublishCommands
 from libernet.fs.storage import Storage
 from libernet.fs.stream_publisher import needed_blobs
 from tests.support.caller import Caller, node_settings, opened_node
