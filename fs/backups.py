@@ -13,6 +13,7 @@ from libernet.fs.files import Files, OpenContent
 from libernet.fs.inode import Inode
 from libernet.fs.space import Space
 from libernet.fs.tree import Changes, NewInode, Tree, os_error
+from libernet.fs.use_counts import UseCounts
 from libernet.fs.xattrs import Xattrs
 
 _METADATA_BYTES = 512
@@ -45,7 +46,7 @@ class Backups:
         self._files = files
         self._checkpointer = checkpointer
         self._space = space
-        self._known: dict[int, int] = {}
+        self._known = UseCounts()
         self._open: dict[int, int] = {}
 
     def inode(self, ino: int) -> Inode:
@@ -62,15 +63,11 @@ class Backups:
 
     def remember(self, ino: int) -> None:
         """Note that the view was given an inode once more."""
-        self._known[ino] = self._known.get(ino, 0) + 1
+        self._known.add(ino)
 
     def forget(self, ino: int, count: int) -> None:
         """Note that the view forgot an inode that it was given *count* times."""
-        left = self._known.get(ino, 0) - count
-        if left > 0:
-            self._known[ino] = left
-        else:
-            self._known.pop(ino, None)
+        if not self._known.take(ino, count):
             self._drop_if_unused(ino)
 
     def make(self, parent: int, name: bytes, new: NewInode) -> Inode:
