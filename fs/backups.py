@@ -7,10 +7,13 @@ somebody uses it.
 import errno
 import os
 import stat
+from collections.abc import Mapping
 
 from libernet.fs.checkpoint import Checkpointer
-from libernet.fs.files import Files, OpenContent
-from libernet.fs.inode import Inode
+from libernet.fs.content import Extent
+from libernet.fs.files import Files
+from libernet.fs.inode import ROOT_INO, Inode
+from libernet.fs.open_content import OpenContent
 from libernet.fs.space import Space
 from libernet.fs.tree import Changes, NewInode, Tree, os_error
 from libernet.fs.use_counts import UseCounts
@@ -60,6 +63,10 @@ class Backups:
     def children(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
         """Return up to *limit* of a folder's entries behind the name *after*, by name."""
         return self._tree.children(parent, after, limit)
+
+    def is_known(self, ino: int) -> bool:
+        """Return whether the view was given an inode, and may keep something of it."""
+        return ino == ROOT_INO or ino in self._known
 
     def remember(self, ino: int) -> None:
         """Note that the view was given an inode once more."""
@@ -123,6 +130,22 @@ class Backups:
         if changes != Changes():
             return self._tree.set_attributes(ino, changes)
         return self._tree.inode(ino)
+
+    def replace_attributes(
+        self, ino: int, changes: Changes, xattrs: Mapping[bytes, bytes]
+    ) -> tuple[Inode, list[bytes]]:
+        """Change attributes, and let *xattrs* be all extended ones; return those that cannot be."""
+        self._space.take(_METADATA_BYTES, self._files.memory_bytes)
+        refused = self._xattrs.replace(ino, xattrs)
+        return self._tree.set_attributes(ino, changes), refused
+
+    def put_chunks(self, ino: int, size: int, extents: list[Extent]) -> None:
+        """Let a file of *size* bytes consist of chunks that are in the store, and of holes."""
+        self._files.put_chunks(ino, size, extents)
+
+    def xattrs(self, ino: int) -> Mapping[bytes, bytes]:
+        """Return all extended attributes of an inode by name."""
+        return self._xattrs.all(ino)
 
     def xattr(self, ino: int, name: bytes) -> bytes | None:
         """Return the value of an extended attribute, None if there is none."""

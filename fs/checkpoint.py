@@ -15,8 +15,9 @@ import trio
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import LibernetError, StoreError, StoreFull
-from libernet.fs.files import Files, FrozenContents
+from libernet.fs.files import Files
 from libernet.fs.journal import Batch
+from libernet.fs.open_content import FrozenContents
 from libernet.fs.overlay import Overlay
 from libernet.fs.sealing import SealingWorkers
 from libernet.fs.space import Space

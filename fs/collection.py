@@ -1,6 +1,6 @@
 """Collecting the blocks that nothing needs any more, while everything else goes on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -21,8 +21,8 @@ class Collector:
     """Give up blocks that neither the tree, nor a snapshot, share or publication needs.
 
     What must be marked is what the journal names once all that was put before the collection began
-    is committed: so it begins first, then waits for the publications and for a checkpoint, and
-    only then looks into the journal. What is put later stays by itself.
+    is committed: so it begins first, then waits for whoever publishes or reads files and for a
+    checkpoint, and only then looks into the journal. What is put later stays by itself.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class Collector:
         *,
         storage: Storage,
         checkpointer: Checkpointer,
-        publishing: Sequence[trio.Lock],
+        settled: Sequence[Callable[[], Awaitable[None]]],
         publications: Publications,
     ) -> None:
-        """Take the locks *publishing*, each held by whoever publishes something."""
+        """Wait for each of *settled*: until whoever had put blocks has named them, or gave up."""
         self._store = storage.store
         self._journal = storage.journal
         self._checkpointer = checkpointer
-        self._publishing = publishing
+        self._settled = settled
         self._publications = publications
 
     async def collect(self, *, dry_run: bool = False) -> Collected:
@@ -46,9 +46,8 @@ class Collector:
         One block that is missing or damaged where another names what is needed makes it unsure.
         """
         with self._store.collecting() as collection:
-            for lock in self._publishing:
-                async with lock:  # whoever was publishing has told the journal
-                    pass
+            for settled in self._settled:
+                await settled()
             await self._checkpointer.settled()
             published = self._publications.all()
             return await trio.to_thread.run_sync(self._collect, collection, published, dry_run)

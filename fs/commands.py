@@ -18,6 +18,7 @@ EX_USAGE = 2
 EX_INTERRUPTED = 130
 
 _COMMANDS = {
+    "backup": "libernet.fs.backup_commands:backup",
     "check": "libernet.fs.check_commands:check_command",
     "close": "libernet.fs.sharing_commands:close",
     "gc": "libernet.fs.store_commands:gc",

@@ -27,6 +27,7 @@ from typing import Any
 import trio
 
 from libernet.blocks.errors import FormatError, LibernetError, UnknownVersion
+from libernet.fs.beside import beside
 from libernet.fs.control_client import CONTROL_VERSION, SOCKET_NAME, short_address
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -128,7 +129,6 @@ async def _while_heard(
     handler: TellingHandler, arguments: dict[str, Any], lines: "_Lines"
 ) -> dict[str, Any] | None:
     """Return what a handler answers; None when its client ended before."""
-    answer, failure = None, None
 
     async def tell(note: dict[str, Any]) -> None:
         try:
@@ -136,23 +136,11 @@ async def _while_heard(
         except trio.TooSlowError:
             raise trio.BrokenResourceError from None
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_at_end, lines, nursery.cancel_scope)
-        try:
-            answer = await handler(arguments, tell)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # as if it had ended
-        except Exception as exc:  # noqa: BLE001 - it is raised, but not in a group
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return answer
-
-
-async def _cancel_at_end(lines: "_Lines", scope: trio.CancelScope) -> None:
-    await lines.end()
-    scope.cancel()
+    try:
+        async with beside(lines.end):
+            return await handler(arguments, tell)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        return None
 
 
 async def _send(stream: trio.SocketStream, reply: dict[str, Any]) -> None:
@@ -183,12 +171,13 @@ class _Lines:
         return line
 
     async def end(self) -> None:
-        """Return when the stream ends, or says more than one request beforehand."""
+        """Raise BrokenResourceError when the stream ends, or says far too much beforehand."""
         while len(self._received) <= MAX_REQUEST_BYTES:
             piece = await self.stream.receive_some(MAX_REQUEST_BYTES)
             if not piece:
-                return
+                break
             self._received += piece
+        raise trio.BrokenResourceError
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:

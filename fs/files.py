@@ -8,7 +8,6 @@ checkpoint finds unsealed goes to the data log.
 import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import trio
@@ -17,10 +16,10 @@ from libernet.blocks.chunking import Chunker
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.fs.chunks import ChunkCache
-from libernet.fs.content import ContentMap, Extent, LogPlace, Piece
-from libernet.fs.datalog import DataLog
+from libernet.fs.content import ContentMap, Extent, Piece
 from libernet.fs.inode import Inode
 from libernet.fs.journal import Batch
+from libernet.fs.open_content import FrozenContents, OpenContent
 from libernet.fs.overlay import Overlay
 from libernet.fs.sealing import RangeToSeal, SealingWorkers, SealOwner, ranges_to_seal
 from libernet.fs.space import Space
@@ -35,56 +34,6 @@ _RESTING_FILES = 1000
 _BATCH_BYTES = 1024 * 1024  # work for one hop to a thread (facts: a hop costs 0.2 ms)
 _PENDING_BYTES = 48 * 1024 * 1024  # unsealed bytes in memory at which writers wait
 _REST_SECONDS = 10.0  # an open file that nobody wrote to for so long counts as resting
-
-
-@dataclass(slots=True, eq=False)
-class OpenContent:
-    """The content of one file that is open, or has something not committed.
-
-    State
-      handles     open handles
-      map         where the bytes are
-      unsealed    whether ranges_to_seal() may find something
-      sealing     how many of its ranges the workers have
-      frozen      whether a checkpoint is committing extents of it
-      written     when it was written last, on the event loop's clock
-    """
-
-    ino: int
-    map: ContentMap
-    handles: int = 0
-    unsealed: bool = False
-    sealing: int = 0
-    frozen: bool = False
-    written: float = 0.0
-
-
-@dataclass(slots=True)
-class FrozenContents:
-    """What a checkpoint has to make durable: contents, and the pieces that only memory has."""
-
-    contents: list[OpenContent] = field(default_factory=list)
-    pieces: list[tuple[int, Extent]] = field(default_factory=list)
-    places: dict[Piece, LogPlace] = field(default_factory=dict)
-
-    def log(self, log: DataLog) -> None:
-        """Append the pieces to the data log and make them durable, if that is still to be done.
-
-        Records are of what a piece holds now, whole, once however many extents show it. After an
-        error nobody knows what the disk has of them: the next try appends all anew. Any thread may.
-        """
-        if self.places:
-            return
-        places: dict[Piece, LogPlace] = {}
-        for ino, extent in self.pieces:
-            piece = extent.piece
-            if piece not in places:
-                assert piece.buffer is not None
-                places[piece] = log.append(ino, extent.offset - extent.skip, piece.buffer)
-        log.sync()
-        for piece, place in places.items():
-            piece.log = place
-        self.places = places
 
 
 class Files(SealOwner):
@@ -202,6 +151,18 @@ class Files(SealOwner):
         inode = self._tree.set_size(ino, size)
         if not content.handles:
             self._resting.add(content)
+        return inode
+
+    def put_chunks(self, ino: int, size: int, extents: list[Extent]) -> Inode:
+        """Let a file of *size* bytes consist of chunks that are in the store, and of holes."""
+        content = self._content(ino)
+        before = content.map.memory_bytes
+        content.map.replace(0, max(size, self._tree.inode(ino).size), extents)
+        self._memory_bytes += content.map.memory_bytes - before
+        content.unsealed = False
+        self._resting.discard(content)
+        inode = self._tree.set_size(ino, size)
+        self._forget_if_done(content)
         return inode
 
     async def read(self, content: OpenContent, offset: int, size: int) -> bytes | memoryview:

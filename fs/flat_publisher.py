@@ -40,7 +40,7 @@ class FlatPublication:
 class FlatPublisher:
     """Publish flat bundles, one at a time.
 
-    State: `busy`, held for a whole publication, from the first block to the journal's commit. Who
+    State: `_busy`, held for a whole publication, from the first block to the journal's commit. Who
     collects waits for it once, after a collection began and before it looks into the journal.
     """
 
@@ -50,7 +50,12 @@ class FlatPublisher:
         self._store = store
         self._publications = publications
         self._announce = announce
-        self.busy = trio.Lock()
+        self._busy = trio.Lock()
+
+    async def settled(self) -> None:
+        """Return when who was publishing has told the journal, or given up."""
+        async with self._busy:
+            pass
 
     async def publish(
         self, name: bytes, node: Node, *, path: bytes, index: bytes | None = None
@@ -62,7 +67,7 @@ class FlatPublisher:
         Raises LibernetError where there is no such file, or more than a bundle holds, and for what
         cannot be read or stored.
         """
-        async with self.busy:
+        async with self._busy:
             writer = FlatWriter(self._put)
             copying = _Copying(writer)
             if isinstance(node, FolderNode):

@@ -41,8 +41,8 @@ class MountedNode:
         node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
         commands = NodeCommands(settings, node, storage)
         self._node = node
-        self._session = FuseSession(node.namespace, settings)
-        self._control = ControlServer(places.runtime, commands.handlers())
+        self._session = FuseSession(node.namespace, settings, node.notices)
+        self._control = ControlServer(places.runtime, commands.handlers(), commands.telling())
 
     async def run(self, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         """Mount, call *ready*, serve until the unmount, call *ending*, make everything durable."""

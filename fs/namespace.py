@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from libernet.fs.backups import Backups
-from libernet.fs.files import OpenContent
 from libernet.fs.inode import ROOT_INO, Inode
 from libernet.fs.nodes import FileNode, FolderNode, LinkNode, Node
+from libernet.fs.open_content import OpenContent
 from libernet.fs.tree import Changes, NewInode, os_error
 from libernet.fs.views import FIRST_VIEW_INO, NodeNumbers
 from libernet.fs.xattrs import check_namespace, shown_names

@@ -22,6 +22,7 @@ from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import MountPaths
 from libernet.fs.namespace import MOUNT_INO, Namespace
 from libernet.fs.nodes import Appearance, FolderNode, Node, folder_appearance
+from libernet.fs.notices import Notices
 from libernet.fs.outside import Outside
 from libernet.fs.overlay import Overlay
 from libernet.fs.pieces import PieceReader
@@ -31,6 +32,7 @@ from libernet.fs.sealing import ChunkMaker, SealingWorkers
 from libernet.fs.settings import Settings
 from libernet.fs.shelf import Shelf, ShelfFolder
 from libernet.fs.snapshots import Snapshots
+from libernet.fs.sources.backup import SourceBackups
 from libernet.fs.space import Space
 from libernet.fs.storage import Storage
 from libernet.fs.stream_publisher import StreamPublisher
@@ -103,19 +105,32 @@ class LocalNode:
         self.publications = Publications(storage, self.checkpointer.writing, clock)
         self.stream_publisher = StreamPublisher(storage.store, self.publications)
         self.flat_publisher = FlatPublisher(storage.store, self.publications, self.outside.announce)
-        publishers = (self.publisher, self.stream_publisher, self.flat_publisher)
-        self.collector = Collector(
-            storage=storage,
-            checkpointer=self.checkpointer,
-            publishing=[each.busy for each in publishers],
-            publications=self.publications,
-        )
         backups = Backups(
             tree=self.tree,
             xattrs=Xattrs(overlay, clock),
             files=self.files,
             checkpointer=self.checkpointer,
             space=space,
+        )
+        self.notices = Notices()
+        self.sources = SourceBackups(
+            storage=storage,
+            backups=backups,
+            notices=self.notices,
+            checkpointer=self.checkpointer,
+            publisher=self.publisher,
+            maker=maker,
+        )
+        self.collector = Collector(
+            storage=storage,
+            checkpointer=self.checkpointer,
+            settled=[
+                self.sources.underway.settled,
+                self.publisher.settled,
+                self.stream_publisher.settled,
+                self.flat_publisher.settled,
+            ],
+            publications=self.publications,
         )
         here = storage.store.__contains__
         bundles = Bundles(self._chunks, here, owner=owner)

@@ -10,7 +10,9 @@ import trio
 from libernet import __version__
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, parse_link
+from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
+from libernet.fs.control import TellingHandler
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
@@ -48,6 +50,10 @@ class NodeCommands:
             **StoreCommands(self._node.collector).handlers(),
             **CheckCommands(self._storage).handlers(),
         }
+
+    def telling(self) -> dict[str, TellingHandler]:
+        """Return the handlers of commands that send notes."""
+        return {"backup": BackupHandlers(self._node.sources, self._store).backup}
 
     async def _sync(self, arguments: Answer) -> Answer:
         await self._node.checkpointer.durable()

@@ -7,7 +7,8 @@ writing goes on meanwhile and the picture is consistent.
 import errno
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import trio
@@ -54,8 +55,9 @@ class Publisher:
 
     State
       _watched   backups with something unpublished, by inode
+      _held      backups that are in the middle of something, which no snapshot is to show
     Tasks
-      run() looks at what was committed and publishes. `busy` is held for a whole publication:
+      run() looks at what was committed and publishes. `_busy` is held for a whole publication:
       one at a time.
     """
 
@@ -82,8 +84,18 @@ class Publisher:
         self._snapshots = snapshots
         self._quiet_seconds = quiet_seconds
         self._announce = announce
-        self.busy = trio.Lock()
+        self._busy = trio.Lock()
         self._watched: dict[int, _Watch] = {}
+        self._held: set[int] = set()
+
+    @contextmanager
+    def holding(self, ino: int) -> Iterator[None]:
+        """Publish a backup only when somebody asks, while the body runs."""
+        self._held.add(ino)
+        try:
+            yield
+        finally:
+            self._held.remove(ino)
 
     async def run(self) -> None:
         """Publish what rests, until cancelled."""
@@ -110,12 +122,17 @@ class Publisher:
         for ino in self.unpublished():
             await self._try(ino)
 
+    async def settled(self) -> None:
+        """Return when who was publishing has told the journal, or given up."""
+        async with self._busy:
+            pass
+
     async def publish(self, ino: int) -> Snapshot:
         """Publish a backup as it is now and return the snapshot, the newest if nothing changed.
 
         Raises FileNotFoundError when it was removed before that was done.
         """
-        async with self.busy:
+        async with self._busy:
             await self._files.seal_all()
             await self._checkpointer.durable()
             latest = self._snapshots.latest(ino)
@@ -130,7 +147,7 @@ class Publisher:
         The reference opens nothing above or beside it. FileNotFoundError when it is gone by then.
         """
         await self.publish(backup)
-        async with self.busy:
+        async with self._busy:
             reference = await trio.to_thread.run_sync(self._write_part, folder, name)
             now_ns = self._tree.clock()
             async with self._checkpointer.writing:
@@ -156,6 +173,7 @@ class Publisher:
         return [
             ino
             for ino, watch in watched.items()
+            if ino not in self._held
             if now - watch.last >= self._quiet_seconds or now - watch.since >= _BUSY_SECONDS
         ]
 

@@ -5,8 +5,9 @@ to the range's owner in the event loop, who checks that the range still shows th
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 from typing_extensions import Buffer
@@ -118,10 +119,19 @@ class ChunkMaker:
         return SealedChunk(self.store(self._pieces.range(extents, start, end)), end - start)
 
     def store_range(self, extents: Sequence[Extent], start: int, end: int) -> Iterator[SealedChunk]:
-        """Yield the chunks of a range cut by content, holding a window of it at a time."""
+        """Yield the chunks of a range cut by content."""
+        return self.store_read(partial(self._pieces.range, extents), start, end)
+
+    def store_read(
+        self, read: Callable[[int, int], Buffer], start: int, end: int
+    ) -> Iterator[SealedChunk]:
+        """Yield the chunks, cut by content, of what *read* returns between two offsets.
+
+        A window of it is held at a time.
+        """
         while start < end:
             window_end = min(end, start + _WINDOW_BYTES)
-            content = memoryview(self._pieces.range(extents, start, window_end))
+            content = memoryview(read(start, window_end))
             cut = 0
             for next_cut in self._chunker.cuts(content, final=window_end == end):
                 yield SealedChunk(self.store(content[cut:next_cut]), next_cut - cut)

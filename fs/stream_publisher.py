@@ -18,14 +18,19 @@ from libernet.fs.publications import Kind, Publications
 class StreamPublisher:
     """Publish files as streams, one at a time.
 
-    State: `busy`, held for a whole publication, from the first blob to the journal's commit. Who
+    State: `_busy`, held for a whole publication, from the first blob to the journal's commit. Who
     collects waits for it once, after a collection began and before it looks into the journal.
     """
 
     def __init__(self, store: Store, publications: Publications) -> None:
         self._store = store
         self._publications = publications
-        self.busy = trio.Lock()
+        self._busy = trio.Lock()
+
+    async def settled(self) -> None:
+        """Return when who was publishing has told the journal, or given up."""
+        async with self._busy:
+            pass
 
     async def publish(self, path: Path) -> StreamAddress:
         """Return the address of a new stream that holds the file at *path*, once it is durable.
@@ -33,7 +38,7 @@ class StreamPublisher:
         The file is read as it is meanwhile. Raises LibernetError for what is no file or too long,
         OSError when it cannot be read, StoreFull. What was stored until then is collected later.
         """
-        async with self.busy:
+        async with self._busy:
             address = await trio.to_thread.run_sync(self._write, path)
             await self._publications.record(str(address), os.fsencode(path), Kind.STREAM)
         return address

@@ -72,6 +72,10 @@ class Xattrs:
             check_namespace(name)
         return value
 
+    def all(self, ino: int) -> Mapping[bytes, bytes]:
+        """Return all attributes by name."""
+        return self._overlay.xattrs(self._overlay.inode(ino))
+
     def names(self, ino: int, *, is_root: bool) -> list[bytes]:
         """Return the names of all attributes that a caller sees."""
         return shown_names(self._overlay.xattrs(self._overlay.inode(ino)), is_root=is_root)
@@ -83,14 +87,21 @@ class Xattrs:
         long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much.
         """
         inode = self._overlay.inode(ino)
-        _check_name(name)
-        if not can_have(stat.S_IFMT(inode.mode), name):
-            raise os_error(errno.EPERM)
-        if len(value) > MAX_VALUE_BYTES:
-            raise os_error(errno.E2BIG)
-        xattrs = {**self._overlay.xattrs(inode), name: value}
-        _check_room(xattrs)
-        self._put(inode, xattrs)
+        self._put(inode, _with(inode, self._overlay.xattrs(inode), name, value))
+
+    def replace(self, ino: int, xattrs: Mapping[bytes, bytes]) -> list[bytes]:
+        """Let an inode have *xattrs* and no others; return those that it cannot have."""
+        inode = self._overlay.inode(ino)
+        kept: dict[bytes, bytes] = {}
+        refused = []
+        for name, value in sorted(xattrs.items()):
+            try:
+                kept = _with(inode, kept, name, value)
+            except OSError:
+                refused.append(name)
+        if kept != self._overlay.xattrs(inode):
+            self._put(inode, kept)
+        return refused
 
     def remove(self, ino: int, name: bytes) -> None:
         """Remove an attribute, or raise ENODATA; the change time becomes now."""
@@ -104,6 +115,20 @@ class Xattrs:
     def _put(self, inode: Inode, xattrs: Mapping[bytes, bytes]) -> None:
         changed = msgspec.structs.replace(inode, ctime_ns=self._clock())
         self._overlay.put_xattrs(changed, xattrs)
+
+
+def _with(
+    inode: Inode, xattrs: Mapping[bytes, bytes], name: bytes, value: bytes
+) -> dict[bytes, bytes]:
+    """Return *xattrs* with one set, or raise what `Xattrs.set` does."""
+    _check_name(name)
+    if not can_have(stat.S_IFMT(inode.mode), name):
+        raise os_error(errno.EPERM)
+    if len(value) > MAX_VALUE_BYTES:
+        raise os_error(errno.E2BIG)
+    result = {**xattrs, name: value}
+    _check_room(result)
+    return result
 
 
 def _check_name(name: bytes) -> None:

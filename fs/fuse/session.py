@@ -13,6 +13,7 @@ from libernet.fs.fuse import poll_shim
 from libernet.fs.fuse.operations import FuseOperations
 from libernet.fs.mount_table import mount_at
 from libernet.fs.namespace import Namespace
+from libernet.fs.notices import Notices
 from libernet.fs.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class FuseSession:
     State: _is_mounted, from the mount call until close(); _is_stopped, from stop() on.
     """
 
-    def __init__(self, namespace: Namespace, settings: Settings) -> None:
+    def __init__(self, namespace: Namespace, settings: Settings, notices: Notices) -> None:
+        self._notices = notices
         self._operations = FuseOperations(namespace)
         self._settings = settings
         self._is_mounted = False
@@ -55,6 +57,7 @@ class FuseSession:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_ahead_more)
+                nursery.start_soon(self._notices.run, _forget)
                 await pyfuse3.main(max_tasks=_MAX_TASKS)
                 nursery.cancel_scope.cancel()
         except* OSError as group:
@@ -94,6 +97,18 @@ class FuseSession:
         if settings.noexec:
             options.add("noexec")
         return options
+
+
+def _forget(ino: int, name: bytes | None) -> None:
+    """Let the kernel forget a name in a folder, or (None) all it keeps of an inode."""
+    try:
+        if name is None:
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(ino))
+        else:
+            pyfuse3.invalidate_entry(pyfuse3.InodeT(ino), pyfuse3.FileNameT(name))
+    except OSError as exc:
+        if exc.errno not in {errno.ENOENT, errno.ENODEV, errno.ENOTCONN}:  # it keeps nothing
+            _log.warning("the kernel cannot be told of a change: %s", exc)
 
 
 def _errno(error: BaseException) -> int | None:

@@ -37,7 +37,9 @@ class SharingNode:
         source = source or LocalSource(disk.store)
         self.node = LocalNode(disk, source, self.settings, outside=outside)
         self.caller = Caller(self.node.namespace)
-        self.handlers = NodeCommands(self.settings, self.node, disk).handlers()
+        commands = NodeCommands(self.settings, self.node, disk)
+        self.handlers = commands.handlers()
+        self.telling = commands.telling()
 
     async def command(self, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Do what a command asks of the mount."""

@@ -1,0 +1,117 @@
+"""libernet backup: a folder of this machine into a backup, without the detour through the mount."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from libernet.blocks.errors import FormatError
+from libernet.fs.command_options import with_json
+from libernet.fs.control_client import ask
+from libernet.fs.describe import size_text
+from libernet.fs.places import Places
+from libernet.fs.progress_line import progress_line
+from libernet.fs.sources.sizes import parse_size
+
+NOTE_SECONDS = 600.0
+"""How long the mount may say nothing: it tells how it gets on twice a second, but for the end."""
+
+EX_INCOMPLETE = 3
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("sources", metavar="SOURCE [NAME]", nargs=-1, required=True)
+@click.option("--into", metavar="NAME", help="Each SOURCE becomes a folder in the backup NAME.")
+@click.option("--exclude", "-e", "patterns", multiple=True, metavar="PATTERN")
+@click.option("--exclude-file", "pattern_files", multiple=True, metavar="FILE", type=_FILE)
+@click.option("--exclude-caches", is_flag=True, help="Not what stands beside a CACHEDIR.TAG.")
+@click.option("--exclude-larger-than", metavar="SIZE", help="Not files over 100k, 20M, 1.5G ...")
+@click.option("--one-file-system", "-x", is_flag=True, help="Not what is mounted in SOURCE.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done.")
+@with_json
+@click.pass_obj
+def backup(
+    places: Places,
+    /,
+    sources: Sequence[str],
+    *,
+    into: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **left_out: Any,
+) -> int:
+    """Bring backups/NAME up to date with the folder SOURCE, and publish it.
+
+    NAME is that of SOURCE if none is given. What is no longer in SOURCE is removed from
+    backups/NAME; older snapshots keep it. Files whose size, times and inode are as they were are
+    not read again. Patterns are those of a .gitignore. The exit code is 3 where something could
+    not be read.
+    """
+    folders, name = _folders_and_name(sources, into)
+    request = {
+        "sources": [os.path.realpath(folder) for folder in folders],
+        "name": name,
+        "each_inside": into is not None,
+        "rules": _rules(**left_out),
+        "dry_run": dry_run,
+    }
+    with progress_line(is_quiet=as_json) as hear:
+        answer = ask(places.runtime, "backup", request, timeout=NOTE_SECONDS, hear=hear)
+    click.echo(json.dumps(answer) if as_json else _described(answer))
+    for path, why in answer["skipped"].items():
+        click.echo(f"skipped: {path}: {why}", err=True)
+    for path, why in answer["errors"].items():
+        click.echo(f"not as it is: {path}: {why}", err=True)
+    return EX_INCOMPLETE if answer["errors"] else 0
+
+
+def _rules(
+    *,
+    patterns: Sequence[str],
+    pattern_files: Sequence[Path],
+    exclude_caches: bool,
+    exclude_larger_than: str | None,
+    one_file_system: bool,
+) -> dict[str, Any]:
+    try:
+        larger_than = None if exclude_larger_than is None else parse_size(exclude_larger_than)
+    except FormatError as error:
+        raise click.UsageError(str(error)) from None
+    lines = [line for file in pattern_files for line in file.read_text().splitlines()]
+    return {
+        "patterns": [*patterns, *lines],
+        "caches": exclude_caches,
+        "larger_than": larger_than,
+        "one_file_system": one_file_system,
+    }
+
+
+def _folders_and_name(sources: Sequence[str], into: str | None) -> tuple[Sequence[str], str]:
+    if into is not None:
+        return sources, into
+    if len(sources) > 2:
+        raise click.UsageError("several sources need --into NAME")
+    name = sources[1] if len(sources) == 2 else os.path.basename(os.path.realpath(sources[0]))
+    return sources[:1], name
+
+
+def _described(answer: dict[str, Any]) -> str:
+    """Return the summary as lines for a person."""
+    verb = "would be " if answer["dry_run"] else ""
+    lines = [
+        f"files       {answer['files_new']} new, {answer['files_changed']} changed,"
+        f" {answer['files_unmodified']} unmodified",
+        f"read        {size_text(answer['bytes_read'])} of"
+        f" {size_text(answer['total_bytes_processed'])} in {answer['total_duration']:.1f} s",
+    ]
+    if answer["removed"] or answer["left_out"]:
+        lines.append(f"{verb}removed {answer['removed']}, left out {answer['left_out']}")
+    if not answer["dry_run"]:
+        lines.append(f"added       {size_text(answer['data_added'])} to the store")
+        lines.append(f"snapshot    {answer['snapshot']}  {answer['reference']}")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""What the running mount does for `libernet backup`."""
+
+import os
+import time
+from functools import partial
+from typing import Any
+
+import trio
+
+from libernet.blocks.errors import FormatError
+from libernet.blocks.store import Store
+from libernet.fs.beside import beside
+from libernet.fs.control import Tell
+from libernet.fs.sources.backup import Request, SourceBackups, Totals
+from libernet.fs.sources.mirror import Progress
+from libernet.fs.sources.rules import Rules
+
+_NOTE_SECONDS = 0.5
+
+Answer = dict[str, Any]
+
+
+class BackupHandlers:
+    """Answer the command that reads folders into a backup."""
+
+    def __init__(self, backups: SourceBackups, store: Store) -> None:
+        self._backups = backups
+        self._store = store
+
+    async def backup(self, arguments: Answer, tell: Tell) -> Answer:
+        """Read the sources and publish; a note each half second says how far it is."""
+        request = _request(arguments)
+        progress = Progress()
+        began = time.monotonic()
+        before = await trio.to_thread.run_sync(self._store.totals)
+        totals = Totals()
+        async with (
+            beside(partial(self._backups.count, request, totals)),
+            beside(partial(_tell_progress, progress, totals, tell)),
+        ):
+            snapshot = await self._backups.run(request, progress)
+        after = await trio.to_thread.run_sync(self._store.totals)
+        return {
+            **_counts(progress),
+            "data_added": after.bytes - before.bytes,
+            "total_duration": time.monotonic() - began,
+            "reference": None if snapshot is None else str(snapshot.reference),
+            "snapshot": None if snapshot is None else snapshot.name,
+            "dry_run": request.dry_run,
+            "skipped": {os.fsdecode(path): why for path, why in progress.skipped.items()},
+            "errors": {os.fsdecode(path): why for path, why in progress.errors.items()},
+        }
+
+
+async def _tell_progress(progress: Progress, totals: Totals, tell: Tell) -> None:
+    while True:
+        await trio.sleep(_NOTE_SECONDS)
+        await tell(
+            {
+                "files": progress.files + progress.others,
+                "bytes": progress.total_bytes,
+                "of_files": totals.files if totals.is_known else None,
+                "of_bytes": totals.bytes if totals.is_known else None,
+                "current": os.fsdecode(progress.current),
+            }
+        )
+
+
+def _counts(progress: Progress) -> Answer:
+    """Return what restic's summary has, under the names that it has there."""
+    return {
+        "files_new": progress.files_new,
+        "files_changed": progress.files_changed,
+        "files_unmodified": progress.files_unmodified,
+        "folders": progress.folders,
+        "others": progress.others,
+        "removed": progress.removed,
+        "left_out": progress.left_out,
+        "total_files_processed": progress.files,
+        "total_bytes_processed": progress.total_bytes,
+        "bytes_read": progress.bytes_read,
+    }
+
+
+def _request(arguments: Answer) -> Request:
+    sources, name = arguments.get("sources"), arguments.get("name")
+    rules = arguments.get("rules", {})
+    larger_than = rules.get("larger_than")
+    patterns = rules.get("patterns", [])
+    if not isinstance(name, str) or not isinstance(sources, list) or not sources:
+        raise FormatError("this needs the sources and the name of a backup")
+    texts = [*sources, *patterns] if isinstance(patterns, list) else [None]
+    if not all(isinstance(each, str) and "\0" not in each for each in texts):
+        raise FormatError("sources and patterns are texts")
+    if not all(os.path.isabs(source) for source in sources):
+        raise FormatError("sources are absolute paths")
+    if not (larger_than is None or type(larger_than) is int):
+        raise FormatError("a size is a number of bytes")
+    return Request(
+        [os.fsencode(source) for source in sources],
+        os.fsencode(name),
+        each_inside=arguments.get("each_inside") is True,
+        rules=Rules(
+            patterns=patterns,
+            caches=rules.get("caches") is True,
+            larger_than=larger_than,
+            one_file_system=rules.get("one_file_system") is True,
+        ),
+        dry_run=arguments.get("dry_run") is True,
+    )
