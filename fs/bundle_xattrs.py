@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from libernet.blocks.documents import Attributes
 from libernet.blocks.errors import FormatError
 from libernet.blocks.source import Origin
+from libernet.fs.acls import ACLS, Acl
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import NodeXattrs
 from libernet.fs.xattrs import MAX_VALUE_BYTES, can_have
@@ -39,9 +40,10 @@ class BundleXattrs(NodeXattrs):
             return None
         value = attributes.xattr.get(name)
         reference = attributes.xattr_urls.get(name)
-        if value is not None or reference is None:
-            return value
-        value = await self._chunks.get(reference, self._origin)
-        if len(value) > MAX_VALUE_BYTES:
-            raise FormatError(f"the extended attribute {name!r} has {len(value)} bytes")
+        if value is None and reference is not None:
+            value = await self._chunks.get(reference, self._origin)
+            if len(value) > MAX_VALUE_BYTES:
+                raise FormatError(f"the extended attribute {name!r} has {len(value)} bytes")
+        if value is not None and name in ACLS:
+            Acl.parse(value)  # the kernel goes by what it says
         return value

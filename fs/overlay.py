@@ -205,12 +205,13 @@ class Overlay:
         """How many bytes of extended attributes are not committed yet."""
         return sum(layer.xattr_bytes for layer in self._layers)
 
-    def put_xattrs(self, inode: Inode, xattrs: Mapping[bytes, bytes]) -> None:
-        """Let *inode* be the value of its number, and *xattrs* all its extended attributes."""
+    def put_xattrs(self, inode: Inode, xattrs: Mapping[bytes, bytes]) -> Inode:
+        """Let *inode* be the value of its number, with *xattrs* and no others; return it so."""
         self._layers[0].set_xattrs(inode.ino, xattrs)
         self._clean_xattrs.pop(inode.ino, None)
-        is_named = inode.nlink > 0
-        self.put(msgspec.structs.replace(inode, has_xattrs=bool(xattrs)), touch=is_named)
+        changed = msgspec.structs.replace(inode, has_xattrs=bool(xattrs))
+        self.put(changed, touch=inode.nlink > 0)
+        return changed
 
     def put(self, inode: Inode, *, touch: bool = True) -> None:
         """Let *inode* be the value of its number from now on."""

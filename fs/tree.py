@@ -9,11 +9,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from libernet.blocks.limits import MAX_NAME_BYTES
+from libernet.fs import acls
 from libernet.fs.inode import ROOT_INO, Inode
 from libernet.fs.overlay import Overlay
 
@@ -105,8 +106,11 @@ class Tree:
             raise os_error(errno.EEXIST)
         if len(new.target) > MAX_LINK_BYTES:
             raise os_error(errno.ENAMETOOLONG)
-        inode = self._new_inode(folder, new)
+        mode, xattrs = acls.inherited(self._overlay.xattrs(folder), new.mode)
+        inode = self._new_inode(folder, replace(new, mode=mode))
         self._overlay.make(inode)
+        if xattrs:
+            inode = self._overlay.put_xattrs(inode, xattrs)
         self._overlay.set_child(parent, name, inode.ino)
         self._entry_changed(parent, folders=1 if inode.is_folder else 0)
         return inode
@@ -197,6 +201,9 @@ class Tree:
             mtime_ns=inode.mtime_ns if changes.mtime_ns is None else _kept_ns(changes.mtime_ns),
             ctime_ns=self.clock(),
         )
+        if changes.mode is not None and inode.has_xattrs:
+            xattrs = acls.after_chmod(self._overlay.xattrs(inode), mode)
+            return self._overlay.put_xattrs(changed, xattrs)
         self._overlay.put(changed)
         return changed
 

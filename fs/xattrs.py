@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from libernet.blocks.errors import FormatError
+from libernet.fs import acls
+from libernet.fs.acls import Acl
 from libernet.fs.inode import Inode
 from libernet.fs.overlay import Overlay
 from libernet.fs.tree import os_error
@@ -34,7 +37,7 @@ _NAMESPACES = (_USER, _TRUSTED, b"security.")
 
 def check_namespace(name: bytes) -> None:
     """Raise EOPNOTSUPP for an attribute that nothing can have."""
-    if not name.startswith(_NAMESPACES):
+    if not (name.startswith(_NAMESPACES) or name in acls.ACLS):
         raise os_error(errno.EOPNOTSUPP)
 
 
@@ -44,6 +47,8 @@ def can_have(kind: int, name: bytes) -> bool:
         return False
     if name.startswith(_USER):
         return kind in {stat.S_IFREG, stat.S_IFDIR}
+    if name in acls.ACLS:
+        return kind == stat.S_IFDIR or (name == acls.ACCESS and kind != stat.S_IFLNK)
     return name.startswith(_NAMESPACES)
 
 
@@ -84,13 +89,21 @@ class Xattrs:
         """Let an attribute have a value; the change time becomes now.
 
         OSError: EOPNOTSUPP, ERANGE and EINVAL for impossible names, E2BIG for a value that is too
-        long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much.
+        long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much;
+        of ACLs EINVAL for malformed ones, EACCES and EOPNOTSUPP where there can be none.
         """
         inode = self._overlay.inode(ino)
-        self._put(inode, _with(inode, self._overlay.xattrs(inode), name, value))
+        xattrs = _with(inode, self._overlay.xattrs(inode), name, value)
+        acl = Acl.parse(value) if name == acls.ACCESS else None
+        if acl is not None:
+            inode = msgspec.structs.replace(inode, mode=inode.mode & ~0o777 | acl.permissions)
+        self._put(inode, xattrs)
 
     def replace(self, ino: int, xattrs: Mapping[bytes, bytes]) -> list[bytes]:
-        """Let an inode have *xattrs* and no others; return those that it cannot have."""
+        """Let an inode have *xattrs* and no others; return those that it cannot have.
+
+        The mode stays as it is.
+        """
         inode = self._overlay.inode(ino)
         kept: dict[bytes, bytes] = {}
         refused = []
@@ -123,12 +136,25 @@ def _with(
     """Return *xattrs* with one set, or raise what `Xattrs.set` does."""
     _check_name(name)
     if not can_have(stat.S_IFMT(inode.mode), name):
-        raise os_error(errno.EPERM)
+        raise os_error(_refusal(inode.mode, name))
     if len(value) > MAX_VALUE_BYTES:
         raise os_error(errno.E2BIG)
     result = {**xattrs, name: value}
+    if name in acls.ACLS:
+        acl = _parsed(value)
+        if acl is None or (name == acls.ACCESS and acl.is_mode_alone):
+            del result[name]
+        else:
+            result[name] = bytes(acl)
     _check_room(result)
     return result
+
+
+def _parsed(value: bytes) -> Acl | None:
+    try:
+        return Acl.parse(value)
+    except FormatError as exc:
+        raise os_error(errno.EINVAL) from exc
 
 
 def _check_name(name: bytes) -> None:
@@ -137,6 +163,13 @@ def _check_name(name: bytes) -> None:
         raise os_error(errno.ERANGE)
     if name in _NAMESPACES or b"\0" in name:
         raise os_error(errno.EINVAL)
+
+
+def _refusal(mode: int, name: bytes) -> int:
+    """Return the errno for an attribute that something of a mode cannot have."""
+    if name not in acls.ACLS:
+        return errno.EPERM
+    return errno.EOPNOTSUPP if stat.S_ISLNK(mode) else errno.EACCES
 
 
 def _check_room(xattrs: Mapping[bytes, bytes]) -> None:

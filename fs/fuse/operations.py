@@ -15,6 +15,7 @@ from pyfuse3 import FUSEError
 
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_NAME_BYTES
+from libernet.fs import acls
 from libernet.fs.errnos import errno_for
 from libernet.fs.namespace import Entry, Namespace, OpenFile
 from libernet.fs.nodes import Incomplete
@@ -101,10 +102,11 @@ class FuseOperations(pyfuse3.Operations):
 
     supports_dot_lookup = False
     enable_writeback_cache = False
-    enable_acl = False
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, *, enforces_acls: bool) -> None:
+        """Make the handlers; the kernel applies ACLs, and checks all permissions, if told to."""
         super().__init__()
+        self.enable_acl = enforces_acls
         self._namespace = namespace
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, _Listing] = {}
@@ -335,6 +337,10 @@ class FuseOperations(pyfuse3.Operations):
         # pyfuse3 has answered XATTR_CREATE and XATTR_REPLACE by asking getxattr() before. The
         # kernel lets one such request at a time come for an inode.
         await self._namespace.set_xattr(inode, name, value)
+        if name == acls.ACCESS and not self.enable_acl:
+            # The mode has changed with it: a kernel that does not enforce ACLs expects no such
+            # thing. Taking the attributes alone from it waits for nothing.
+            pyfuse3.invalidate_inode(inode, attr_only=True)
 
     @_answered
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

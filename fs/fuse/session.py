@@ -32,7 +32,8 @@ class FuseSession:
 
     def __init__(self, namespace: Namespace, settings: Settings, notices: Notices) -> None:
         self._notices = notices
-        self._operations = FuseOperations(namespace)
+        # Without ACLs the mode of a file that has one lets its group do what the mask says.
+        self._operations = FuseOperations(namespace, enforces_acls=settings.allow_other)
         self._settings = settings
         self._is_mounted = False
         self._is_stopped = False

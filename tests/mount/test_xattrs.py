@@ -16,7 +16,11 @@ from tests.support.node import Node
 
 _NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 _NEEDS_ATTR = pytest.mark.skipif(shutil.which("setfattr") is None, reason="attr is not installed")
+_NEEDS_ACL = pytest.mark.skipif(shutil.which("setfacl") is None, reason="acl is not installed")
 _NOBODY = 65534
+_NOBODY_READS = bytes.fromhex(  # u::rw-, u:65534:r--, g::---, m::r--, o::---
+    "0200000001000600ffffffff02000400feff0000040000 00ffffffff10000400ffffffff20000000ffffffff"
+)
 
 
 @pytest.fixture
@@ -229,6 +233,135 @@ def test_tar_keeps_them(backup: Path, shared_node: Node, tmp_path: Path) -> None
     (backup / "out").mkdir()
     shared_node.run("tar", *options, "-xpf", archive, "-C", backup / "out")
     assert _tree(backup / "out") == _tree(tmp_path / "source")
+
+
+def _make_shared_tree(root: Path, node: Node) -> None:
+    """Fill a new folder with ACLs and, as root, with files of others."""
+    (root / "folder").mkdir(parents=True)
+    (root / "folder" / "file").write_text("content")
+    (root / "plain").touch()
+    node.run("setfacl", "-m", "u:12345:rwx,g:54321:r-x,m:r-x", root / "folder", root)
+    node.run("setfacl", "-d", "-m", "g:54321:rwx", root / "folder")
+    node.run("setfacl", "-m", "u:12345:rw-", root / "folder" / "file")
+    (root / "folder" / "heir").mkdir()
+
+
+def _acls(node: Node, root: Path) -> list[str]:
+    return sorted(node.run("getfacl", "-R", "-n", ".", cwd=root).split("\n\n"))
+
+
+@_NEEDS_ACL
+@pytest.mark.parametrize("options", [(), ("--allow-other",)])
+def test_acls_and_modes_agree_at_once_whether_or_not_the_kernel_enforces_them(
+    node: Node, options: tuple[str, ...]
+) -> None:
+    node.mount(*options)
+    (node.backups / "b").mkdir()
+    file = node.backups / "b" / "file"
+    file.touch(mode=0o640)
+    assert file.stat().st_mode & 0o777 == 0o640
+    node.run("setfacl", "-m", "u:12345:rwx", file)
+    assert file.stat().st_mode & 0o777 == 0o670
+    assert "user:12345:rwx" in node.run("getfacl", "-n", file).split()
+    file.chmod(0o604)
+    assert "user:12345:rwx\t#effective:---\n" in node.run("getfacl", "-n", file)
+    node.run("setfacl", "-b", file)
+    assert _all(file) == {}
+    assert file.stat().st_mode & 0o777 == 0o604
+    _refused(errno.EACCES, os.setxattr, file, "system.posix_acl_default", _NOBODY_READS)
+    _refused(errno.EINVAL, os.setxattr, file, "system.posix_acl_access", _NOBODY_READS[:-8])
+
+
+@_NEEDS_ACL
+def test_programs_keep_acls(backup: Path, shared_node: Node, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    _make_shared_tree(source, shared_node)
+    expected = _acls(shared_node, source)
+    assert any("default:group:54321:rwx" in each for each in expected)
+    shared_node.run("cp", "-a", source, backup / "cp")
+    assert _acls(shared_node, backup / "cp") == expected
+    shared_node.run("cp", "-a", backup / "cp", tmp_path / "out")
+    assert _acls(shared_node, tmp_path / "out") == expected
+    (backup / "tar").mkdir()
+    shared_node.run("tar", "--acls", "-cf", tmp_path / "tar", "-C", source, ".")
+    shared_node.run("tar", "--acls", "-xpf", tmp_path / "tar", "-C", backup / "tar")
+    assert _acls(shared_node, backup / "tar") == expected
+
+
+@_NEEDS_ACL
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+def test_a_second_rsync_finds_no_acl_to_transfer(
+    backup: Path, shared_node: Node, tmp_path: Path
+) -> None:
+    _make_shared_tree(tmp_path / "source", shared_node)
+    _make_tree(tmp_path / "source" / "more")
+    command = ("rsync", "-aHAXi", f"{tmp_path}/source/", f"{backup}/copy/")
+    assert shared_node.run(*command) != ""
+    assert shared_node.run(*command) == ""
+    assert _acls(shared_node, backup / "copy") == _acls(shared_node, tmp_path / "source")
+    back = ("rsync", "-aHAXi", f"{backup}/copy/", f"{tmp_path}/source/")
+    assert shared_node.run(*back) == ""
+
+
+@_NEEDS_ACL
+def test_snapshots_have_acls_and_a_remount_keeps_them(node: Node, tmp_path: Path) -> None:
+    node.mount()
+    (node.backups / "b").mkdir()
+    _make_shared_tree(node.backups / "b" / "a", node)
+    expected = _acls(node, node.backups / "b" / "a")
+    node.snapshot("b")
+    node.remount("--allow-other")
+    assert _acls(node, node.backups / "b" / "a") == expected
+    latest = node.snapshots / "b" / "latest"
+    assert _acls(node, latest / "a") == expected
+    node.run("cp", "-a", f"{latest}/a/.", tmp_path / "out")
+    assert _acls(node, tmp_path / "out") == expected
+    _refused(errno.EROFS, os.removexattr, latest / "a" / "folder", "system.posix_acl_default")
+
+
+@_NEEDS_ROOT
+@_NEEDS_ACL
+def test_others_may_do_what_the_acl_says_and_no_more(backup: Path, shared_node: Node) -> None:
+    file = backup / "file"
+    file.write_text("content")
+    look = "open(path).read()"
+    change = "open(path, 'a').close()"
+    for acl, mode, expected in (
+        ("u::rw,g::-,o::-", 0o600, ["EACCES", "EACCES"]),
+        (f"u::rw,u:{_NOBODY}:r,g::-,m::rw,o::-", 0o660, ["content", "EACCES"]),
+        (f"u::rw,u:{_NOBODY}:rw,g::-,m::rw,o::-", 0o660, ["content", "None"]),
+        (f"u::rw,u:{_NOBODY}:rw,g::-,m::r,o::-", 0o640, ["content", "EACCES"]),
+        (f"u::rw,u:{_NOBODY}:-,g::r,m::rw,o::rw", 0o666, ["EACCES", "EACCES"]),
+        (f"u::rw,u:1:rw,g:{_NOBODY}:r,g::-,m::rw,o::-", 0o660, ["content", "EACCES"]),
+    ):
+        shared_node.run("setfacl", "--set", acl, file)
+        assert file.stat().st_mode & 0o777 == mode
+        assert _as_nobody(f"{look}\n{change}", file) == expected, acl
+    os.chown(file, 0, _NOBODY)  # the mode of a file with an ACL shows the mask, not its group's
+    shared_node.run("setfacl", "--set", "u::rw,u:1:rw,g::-,m::rw,o::-", file)
+    assert file.stat().st_mode & 0o777 == 0o660
+    assert _as_nobody(look, file) == ["EACCES"]
+    assert _as_nobody("os.setxattr(path, 'system.posix_acl_access', b'')", file) == ["EPERM"]
+
+
+@_NEEDS_ACL
+def test_what_is_made_in_a_folder_inherits_its_default_acl(backup: Path, shared_node: Node) -> None:
+    shared_node.run("setfacl", "-d", "-m", "g:54321:rwx", backup)
+    before = os.umask(0o002)
+    try:
+        (backup / "folder").mkdir()
+        (backup / "folder" / "file").touch()
+        (backup / "folder" / "link").symlink_to("file")
+    finally:
+        os.umask(before)
+    shown = shared_node.run("getfacl", "-c", "-n", "folder", "folder/file", cwd=backup)
+    folder, file, _ = shown.split("\n\n")
+    assert "group:54321:rwx" in folder.split()
+    assert "default:group:54321:rwx" in folder.split()
+    assert file.split() == [
+        *("user::rw-", "group::r-x", "#effective:r--", "group:54321:rwx", "#effective:rw-"),
+        *("mask::rw-", "other::r--"),
+    ]
 
 
 def test_they_are_there_after_a_remount_and_go_with_their_file(node: Node) -> None:
