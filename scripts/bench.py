@@ -22,14 +22,34 @@ from benchmarks.engine import Engine
 from benchmarks.likes import Likes
 from benchmarks.listings import Listings
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
+from benchmarks.many import Many
 from benchmarks.programs import Programs
 from benchmarks.remote import Remote
-from benchmarks.report import ENGINE_ROWS, REMOTE_ROWS, judged, judgement, medians_of, table
+from benchmarks.report import (
+    ENGINE_ROWS,
+    MANY_ROWS,
+    REMOTE_ROWS,
+    judged,
+    judgement,
+    medians_of,
+    table,
+)
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.space import Space
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
 
-WORKLOADS = ("file", "tree", "start", "programs", "space", "engine", "listing", "like", "remote")
+WORKLOADS = (
+    "file",
+    "tree",
+    "start",
+    "programs",
+    "space",
+    "engine",
+    "listing",
+    "many",
+    "like",
+    "remote",
+)
 
 BUSY_LOAD_PER_CORE = 0.3
 """Load average from which other programs are likely to show in the figures."""
@@ -89,6 +109,7 @@ def _bench(options: argparse.Namespace) -> None:
     for text in (
         table(medians, [system.name for system in systems], titles),
         table(medians, ["sha256", "plain", "restic", Libernet.name], titles, ENGINE_ROWS),
+        table(medians, ["thousand", Libernet.name], {}, MANY_ROWS),
         table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
     ):
         if text:
@@ -140,13 +161,16 @@ def _measure(
     listings = Listings(work)
     if "listing" in workloads:
         listings.run(10_000 if options.quick else 1_000_000)
+    many = Many(work)
+    if "many" in workloads:
+        many.run(10_000 if options.quick else 1_000_000, 1 if options.quick else 5)
     likes = Likes(work)
     if "like" in workloads:
         likes.search(20_000 if options.quick else 1_000_000)
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, space, engine, listings, likes)
+    local = (rounds, programs, space, engine, listings, many, likes)
     samples = [part.samples for part in local]
     return corpus, _joined(*samples, remote.samples if remote else {})
 

@@ -78,6 +78,16 @@ ENGINE_ROWS = (
 )
 """What is measured beside hashing alone, and beside plain files that are fsynced."""
 
+MANY_ROWS = (
+    Row("many.stat", "10^6 files: stat of 1,000", "ms"),
+    Row("many.stat_cold", "  cold", "ms"),
+    Row("many.ls", "  ls -l of ten folders", "ms"),
+    Row("many.ls_cold", "  cold", "ms"),
+    Row("many.published", "  published after a change", "s"),
+    Row("many.memory", "  memory, find and publish", "MiB"),
+)
+"""What is done in a tree of a million files, beside a tree of a thousand."""
+
 REMOTE_ROWS = (
     Row("near.file", "loopback: file read", "MB/s"),
     Row("far.first", "50 ms: first byte"),
@@ -150,6 +160,11 @@ MARKS = (
             Mark(f"listing.{shape}.changed", f"one changed {label}", 600_000 / 1024, unit="KiB"),
         )
     ),
+    Mark("many.stat", "stat among a million files", 1.5, "thousand"),
+    Mark("many.stat_cold", "stat among a million files, cold", 1.5, "thousand"),
+    Mark("many.ls", "ls among a million files", 1.5, "thousand"),
+    Mark("many.ls_cold", "ls among a million files, cold", 1.5, "thousand"),
+    Mark("many.published", "one change among a million files published", 1.0),
     Mark("like.p50", "ids like another, p50", 0.001),
     *(
         Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
@@ -161,6 +176,7 @@ MARKS = (
             "tree.memory_removing",
             "commits.memory",
             "reads.memory",
+            "many.memory",
         )
     ),
     Mark("start.warm", "start to mounted", 0.7),
