@@ -75,7 +75,7 @@ class BundleFile(FileNode):
         if offset >= end:
             return b""
         pieces = []
-        parts = await self._load_parts()
+        parts = await self.parts()
         ahead_bytes = _FIRST_AHEAD_BYTES if offset == 0 and size >= _LARGE_READ_BYTES else 0
         self._prefetch(self._overlapping(parts, offset, end + ahead_bytes)[1:])
         for part, begin in self._overlapping(parts, offset, end):
@@ -99,7 +99,8 @@ class BundleFile(FileNode):
             raise os_error(errno.EIO)  # the document lied about the chunk
         return memoryview(chunk)[skip:stop]
 
-    async def _load_parts(self) -> list[Part]:
+    async def parts(self) -> list[Part]:
+        """Return what the file consists of, in order; LibernetError if that cannot be known."""
         if self._parts is None:
             for batch in self._small_files.from_here(self._entry):
                 self._chunks.bring(batch, self._origin)
@@ -136,4 +137,5 @@ def appearance_of(attributes: Attributes | UnixKeys, size: int) -> Appearance:
         mtime_ns=attributes.mtime_ns,
         nlink=2 if stat.S_ISDIR(attributes.mode) else 1,
         rdev=attributes.rdev,
+        link_group=attributes.link_group,
     )

@@ -26,6 +26,7 @@ _COMMANDS = {
     "peers": "libernet.fs.mount_commands:peers",
     "publish": "libernet.fs.publish_commands:publish",
     "repair": "libernet.fs.repair_commands:repair_command",
+    "restore": "libernet.fs.restore_commands:restore",
     "share": "libernet.fs.sharing_commands:share",
     "snapshot": "libernet.fs.snapshot_commands:snapshot",
     "status": "libernet.fs.mount_commands:status",

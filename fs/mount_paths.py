@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from libernet.blocks.errors import LibernetError
+from libernet.blocks.reference import Reference
 from libernet.fs.bundle_view import Bundles
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.nodes import FolderNode, Node
@@ -50,6 +51,17 @@ class MountPaths:
         for name in names:
             node = await _below(node, name)
         return os.fsencode(parts[-1]), node
+
+    async def opened(self, reference: Reference) -> tuple[bytes, Node]:
+        """Return the name and node of what a reference leads to; its own name is its id.
+
+        Raises LibernetError where it cannot be read, and OSError where there is nothing.
+        """
+        node: Node = self._bundles.folder(reference.block, self._root.appearance)
+        name = str(reference.id).encode()
+        for name in reference.path:
+            node = await _below(node, name)
+        return name, node
 
     async def _newest(self, name: bytes) -> FolderNode:
         backup = self._tree.lookup(ROOT_INO, name)

@@ -17,6 +17,7 @@ from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
 from libernet.fs.publish_handlers import PublishCommands
+from libernet.fs.restore_handlers import RestoreHandlers
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
 from libernet.fs.store_handlers import StoreCommands
@@ -53,7 +54,11 @@ class NodeCommands:
 
     def telling(self) -> dict[str, TellingHandler]:
         """Return the handlers of commands that send notes."""
-        return {"backup": BackupHandlers(self._node.sources, self._store).backup}
+        restoring = RestoreHandlers(self._node.paths, self._store, self._storage.folder)
+        return {
+            "backup": BackupHandlers(self._node.sources, self._store).backup,
+            "restore": restoring.restore,
+        }
 
     async def _sync(self, arguments: Answer) -> Answer:
         await self._node.checkpointer.durable()

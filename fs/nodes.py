@@ -10,7 +10,10 @@ from libernet.blocks.errors import LibernetError
 
 
 class Appearance(msgspec.Struct, frozen=True, gc=False):
-    """How something looks: the attributes that stat shows, times in nanoseconds since 1970."""
+    """How something looks: the attributes that stat shows, times in nanoseconds since 1970.
+
+    *link_group* is 0, or one number for all names in a tree that are hard links to one file.
+    """
 
     mode: int
     size: int
@@ -19,6 +22,7 @@ class Appearance(msgspec.Struct, frozen=True, gc=False):
     mtime_ns: int
     nlink: int = 1
     rdev: int = 0
+    link_group: int = 0
 
     @property
     def atime_ns(self) -> int:

@@ -5,7 +5,6 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -15,8 +14,8 @@ from libernet.fs.backups import Backups
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.journal_reader import Snapshot
-from libernet.fs.mount_table import FUSE_TYPE, mounts
 from libernet.fs.notices import Notices
+from libernet.fs.own_places import own_places, refuse_own
 from libernet.fs.publisher import Publisher
 from libernet.fs.sealing import ChunkMaker
 from libernet.fs.sources.mirror import Mirror, Progress
@@ -117,7 +116,7 @@ class SourceBackups:
 
     def _scanners(self, request: Request) -> list[Scanner]:
         """Return what lists each source; LibernetError for one that cannot be backed up."""
-        kept_out = _untouchable(self._folder)
+        kept_out = own_places(self._folder)
         selection = Selection(request.rules, kept_out)
         names = [os.path.basename(source) for source in request.sources]
         if request.each_inside and len(set(names)) < len(names):
@@ -159,25 +158,9 @@ def _count(scanners: list[Scanner], totals: Totals) -> None:
     totals.is_known = True
 
 
-def _untouchable(state: Path) -> frozenset[bytes]:
-    """Return the paths that are never looked at: mounts of Libernet, and what this node keeps.
-
-    A process that waits for its own mount may wait for ever.
-    """
-    mounted = [each.mountpoint for each in mounts() if each.type == FUSE_TYPE]
-    kept_out = [*mounted, Path(os.path.realpath(state))]
-    return frozenset(os.fsencode(each) for each in kept_out)
-
-
 def _scanner(source: bytes, selection: Selection, kept_out: frozenset[bytes]) -> Scanner:
     shown = os.fsdecode(source)
-    above = source
-    while True:
-        if above in kept_out:
-            raise LibernetError(f"{shown!r} is in {os.fsdecode(above)!r}, which is Libernet's own")
-        if os.path.dirname(above) == above:
-            break
-        above = os.path.dirname(above)
+    refuse_own(source, kept_out)
     try:
         scanner = Scanner(source, selection)
         is_folder = stat.S_ISDIR(os.stat(source).st_mode)

@@ -1,0 +1,28 @@
+"""The paths of this machine that the process behind a mount must not look at."""
+
+import os
+from pathlib import Path
+
+from libernet.blocks.errors import LibernetError
+from libernet.fs.mount_table import FUSE_TYPE, mounts
+
+
+def own_places(state: Path) -> frozenset[bytes]:
+    """Return mounts of Libernet, and the folder *state* with what this node keeps.
+
+    A process that waits for its own mount may wait for ever.
+    """
+    mounted = [each.mountpoint for each in mounts() if each.type == FUSE_TYPE]
+    return frozenset(os.fsencode(each) for each in [*mounted, Path(os.path.realpath(state))])
+
+
+def refuse_own(path: bytes, own: frozenset[bytes]) -> None:
+    """Raise LibernetError for an absolute path, without links, that is one of *own* or in one."""
+    above = path
+    while above not in own:
+        if os.path.dirname(above) == above:
+            return
+        above = os.path.dirname(above)
+    raise LibernetError(
+        f"{os.fsdecode(path)!r} is in {os.fsdecode(above)!r}, which is Libernet's own"
+    )

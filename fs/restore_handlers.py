@@ -1,0 +1,125 @@
+"""What the running mount does for `libernet restore`."""
+
+import os
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from libernet.blocks.errors import FormatError, LibernetError
+from libernet.blocks.reference import Reference
+from libernet.blocks.store import Store
+from libernet.fs.beside import beside
+from libernet.fs.control import Tell
+from libernet.fs.mount_paths import MountPaths, parts_of, told
+from libernet.fs.nodes import FileNode, FolderNode, Node
+from libernet.fs.own_places import own_places, refuse_own
+from libernet.fs.restore.restorer import Options, Restored, Restorer
+from libernet.fs.restore.writing import Writer
+
+_NOTE_SECONDS = 0.5
+_PAGE_ENTRIES = 1000
+
+Answer = dict[str, Any]
+
+
+class RestoreHandlers:
+    """Answer the command that writes a tree to a folder of this machine."""
+
+    def __init__(self, paths: MountPaths, store: Store, state: Path) -> None:
+        self._paths = paths
+        self._store = store
+        self._state = state
+
+    async def restore(self, arguments: Answer, tell: Tell) -> Answer:
+        """Restore, with a note each half second; the answer counts, and tells what failed.
+
+        Raises LibernetError and OSError where there is nothing to restore, or nowhere to write.
+        """
+        target = arguments.get("target")
+        if not isinstance(target, str) or not os.path.isabs(target) or "\0" in target:
+            raise FormatError("this needs the absolute path of a folder")
+        refuse_own(os.fsencode(target), own_places(self._state))
+        name, source, is_ours = await self._source(arguments)
+        options = Options(
+            dry_run=arguments.get("dry_run") is True, verify=arguments.get("verify") is True
+        )
+        began = time.monotonic()
+        restored, totals = Restored(), _Totals()
+        restorer = Restorer(self._store, Writer(trusted=is_ours), options, restored)
+        async with (
+            beside(partial(totals.count, source)),
+            beside(partial(_tell_progress, restored, totals, tell)),
+        ):
+            await restorer.run(name, source, os.fsencode(target))
+        counts = asdict(restored)
+        del counts["current"]
+        return {
+            **counts,
+            "total_duration": time.monotonic() - began,
+            "dry_run": options.dry_run,
+            "errors": {os.fsdecode(path): why for path, why in restored.errors.items()},
+        }
+
+    async def _source(self, arguments: Answer) -> tuple[bytes, Node, bool]:
+        """Return the name and node of what is restored, and whether this node made it."""
+        path, reference = arguments.get("path"), arguments.get("reference")
+        if isinstance(reference, str):
+            with told(reference, "restored"):
+                return *await self._paths.opened(Reference.parse(reference)), False
+        if not isinstance(path, str):
+            raise FormatError("this needs a path in the mount, or a reference")
+        with told(path, "restored"):
+            is_ours = parts_of(path)[:1] != ["bundles"]
+            return *await self._paths.lasting(path), is_ours
+
+
+class _Totals:
+    """How much there is to do, as far as it was counted."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+        self.is_known = False
+
+    async def count(self, top: Node) -> None:
+        """Count what is in a tree; a folder that cannot be listed counts nothing."""
+        waiting = [top]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, FolderNode):
+                waiting += await _folders_and_files(node)
+            elif isinstance(node, FileNode):
+                self.files += 1
+                self.bytes += node.appearance.size
+        self.is_known = True
+
+
+async def _folders_and_files(folder: FolderNode) -> list[Node]:
+    found: list[Node] = []
+    after = b""
+    try:
+        while page := await folder.children(after, _PAGE_ENTRIES):
+            found += [node for _, node in page]
+            after = page[-1][0]
+            await trio.lowlevel.checkpoint()
+    except LibernetError:
+        return found  # whoever restores it is told
+    return found
+
+
+async def _tell_progress(restored: Restored, totals: _Totals, tell: Tell) -> None:
+    while True:
+        await trio.sleep(_NOTE_SECONDS)
+        await tell(
+            {
+                "files": restored.files,
+                "bytes": restored.total_bytes,
+                "of_files": totals.files if totals.is_known else None,
+                "of_bytes": totals.bytes if totals.is_known else None,
+                "current": os.fsdecode(restored.current),
+            }
+        )
