@@ -87,6 +87,7 @@ def test_a_damaged_blob_is_an_error_of_reading(node: Node, published: Path) -> N
     node.libernet("unmount")
     blob = next((node.state / "store" / "blocks").glob("*/*"))
     blob.write_bytes(bytes(blob.stat().st_size))
+    node.broken |= {"store-damaged", "block-missing"}
     node.mount()
     with pytest.raises(OSError, match="Input/output error"):
         published.read_bytes()

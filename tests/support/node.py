@@ -17,6 +17,7 @@ import pytest
 
 from libernet.fs.lock import holder, wait_released
 from libernet.fs.mount_table import mount_at, mounts
+from tests.support.consistency import assert_consistent_unless_in_use
 
 BIN = Path(sys.executable).parent
 """Where the commands are: beside the Python that runs the tests."""
@@ -42,8 +43,9 @@ class Outcome:
 class Node:
     """A state folder and a mount point, with the commands run on them as child processes.
 
-    State: launcher, the words in front of the command that mounts, for a node on a host of its own;
-    _seen, the length of the log that complaints() has read; is_closed, after close().
+    State: broken, the rules of the consistency check that the test breaks itself; launcher, the
+    words in front of the command that mounts, for a node on a host of its own; _seen, the length of
+    the log that complaints() has read; is_closed, after close().
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,6 +57,7 @@ class Node:
         self.log_file = self.state / "libernet.log"
         self.mountpoint.mkdir(parents=True)
         (folder / "home").mkdir()
+        self.broken: set[str] = set()
         self.launcher: list[str] = []
         self._seen = 0
         self.is_closed = False
@@ -76,7 +79,8 @@ class Node:
         return self.command(*self.mount_command(*options, mountpoint=mountpoint))
 
     def mount(self, *options: str) -> None:
-        """Mount, or fail with what the command said."""
+        """Mount, or fail with what the command said, or what the last end left inconsistent."""
+        assert_consistent_unless_in_use(self.state, broken=self.broken)
         outcome = self.try_mount(*options)
         assert outcome == Outcome(0, "", ""), outcome
 
@@ -174,6 +178,7 @@ class Node:
                 self.unmount()
             else:  # it may have been unmounted a moment ago
                 wait_released(self.state, SECONDS)
+            assert_consistent_unless_in_use(self.state, broken=self.broken)
         finally:
             self._clear()
 

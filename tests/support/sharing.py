@@ -1,6 +1,7 @@
 """A node with its commands but without a mount, and a note of what it told the network."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,22 +21,33 @@ from libernet.fs.outside import Outside
 from libernet.fs.storage import Storage
 from libernet.net.local import LocalSource
 from tests.support.caller import Caller, node_settings
+from tests.support.consistency import assert_consistent
 
 _SECONDS = 60  # longer than anything here takes on a busy machine
 
 
 class SharingNode:
-    """A node that runs; `announced` and `withdrawn` list what it told the network, in order."""
+    """A node that runs; `announced` and `withdrawn` list what it told the network, in order.
 
-    def __init__(self, folder: Path, disk: Storage, source: BlockSource | None) -> None:
+    `broken` names the rules of the consistency check that the test breaks itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        disk: Storage,
+        source: BlockSource | None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.announced: list[BlockId] = []
         self.withdrawn: list[BlockId] = []
+        self.broken: set[str] = set()
         self.settings = node_settings(folder)
         self.storage = disk
         self.store = disk.store
         outside = Outside(announce=self.announced.append, withdraw=self.withdrawn.append)
         source = source or LocalSource(disk.store)
-        self.node = LocalNode(disk, source, self.settings, outside=outside)
+        self.node = LocalNode(disk, source, self.settings, outside=outside, clock=clock)
         self.caller = Caller(self.node.namespace)
         commands = NodeCommands(self.settings, self.node, disk)
         self.handlers = commands.handlers()
@@ -63,14 +75,21 @@ class SharingNode:
 
 @asynccontextmanager
 async def sharing_node(
-    folder: Path, source: BlockSource | None = None
+    folder: Path,
+    source: BlockSource | None = None,
+    *,
+    clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[SharingNode]:
-    """Run the node whose state is in *folder*; its blocks come from its own store, or *source*."""
+    """Run the node whose state is in *folder*; its blocks come from its own store, or *source*.
+
+    At the end, unless the test failed, the consistency check finds nothing wrong.
+    """
     folder.mkdir(exist_ok=True)
     with trio.fail_after(_SECONDS), storage.opened(folder) as disk:
-        node = SharingNode(folder, disk, source)
+        node = SharingNode(folder, disk, source, clock)
         async with node.node.running():
             yield node
+    assert_consistent(folder, broken=node.broken)
 
 
 class Reachable:
