@@ -62,7 +62,8 @@ def test_a_share_or_publication_of_nothing_is_found(state: BrokenState, table: s
 def block_of(state: BrokenState, path: str) -> BlockId:
     with state.journal() as journal:
         rows = journal.execute(
-            "SELECT block_id FROM extent WHERE ino = ? ORDER BY piece_length DESC",
+            "SELECT block_id FROM extent WHERE ino = ? AND block_id IS NOT NULL"
+            " ORDER BY piece_length DESC",
             (state.inos[path],),
         )
         return BlockId(rows.fetchone()[0])
