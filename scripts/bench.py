@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
 from benchmarks.engine import Engine
+from benchmarks.histories import Histories
 from benchmarks.likes import Likes
 from benchmarks.listings import Listings
 from benchmarks.machine import PROJECT, drop_caches, facts, work_folder
@@ -44,6 +45,7 @@ WORKLOADS = (
     "start",
     "programs",
     "space",
+    "history",
     "engine",
     "listing",
     "many",
@@ -155,6 +157,9 @@ def _measure(
     space = Space(corpus, work)
     if "space" in workloads:
         space.measure()
+    histories = Histories(corpus, work)
+    if "history" in workloads:
+        histories.run(number)
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
@@ -170,7 +175,7 @@ def _measure(
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, space, engine, listings, many, likes)
+    local = (rounds, programs, space, histories, engine, listings, many, likes)
     samples = [part.samples for part in local]
     return corpus, _joined(*samples, remote.samples if remote else {})
 
