@@ -29,3 +29,10 @@ def inside_mount(places: Places, path: str) -> str:
     if relative.partition("/")[0] in _TOP_FOLDERS:
         return relative
     raise LibernetError(f"{path} is not below {found.mountpoint}, where this Libernet is mounted")
+
+
+def snapshot_named(places: Places, text: str) -> str:
+    """Return what names a snapshot in the mount: a path into the mount as NAME/TIME."""
+    if text.startswith(("/", ".")):
+        text = inside_mount(places, text)
+    return text.removeprefix("snapshots/").rstrip("/")

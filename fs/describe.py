@@ -39,6 +39,12 @@ def describe(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def freed_text(answer: dict[str, Any]) -> str:
+    """Return the answer to `prune` as a line for a person."""
+    verb = "would free" if answer["dry_run"] else "freed"
+    return f"{verb} {count_text(answer['blocks'], 'block')}, {size_text(answer['bytes'])}"
+
+
 def size_text(size_bytes: int) -> str:
     """Return *size_bytes* in the largest binary unit that leaves a number of at least 1."""
     size = float(size_bytes)

@@ -114,8 +114,11 @@ class Journal:
         )
         return {row[0] for row in rows}
 
-    def record_snapshot(self, snapshot: Snapshot, documents: list[FolderDocumentRow]) -> None:
-        """Commit a published version together with what was learned on the way."""
+    def record_snapshot(self, snapshot: Snapshot, documents: list[FolderDocumentRow]) -> int:
+        """Commit a published version together with what was learned on the way.
+
+        Returns the number that it got.
+        """
         with self.transaction() as connection:
             connection.executemany(
                 # A folder may have gone from the journal while it was being published.
@@ -132,7 +135,7 @@ class Journal:
                     for document in documents
                 ),
             )
-            connection.execute(
+            recorded = connection.execute(
                 "INSERT INTO snapshot (backup, backup_name, name, reference, generation,"
                 " published_ns) VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -144,6 +147,8 @@ class Journal:
                     snapshot.published_ns,
                 ),
             )
+        assert recorded.lastrowid is not None
+        return recorded.lastrowid
 
     def record_opened(self, name: bytes, reference: Reference, opened_ns: int) -> None:
         """Commit that a bundle is open under a name."""

@@ -31,6 +31,8 @@ class Snapshot:
     reference: Reference
     generation: int
     published_ns: int
+    note: str = ""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,26 @@ class JournalReader:
 
     def snapshots(self) -> list[Snapshot]:
         """Return all snapshots in the order of their publishing."""
+        tags: dict[int, list[str]] = {}
+        for number, tag in self.rows("SELECT snapshot, tag FROM snapshot_tag ORDER BY tag"):
+            tags.setdefault(number, []).append(tag)
         rows = self._connection.execute(
-            "SELECT number, backup, backup_name, name, reference, generation, published_ns"
+            "SELECT number, backup, backup_name, name, reference, generation, published_ns, note"
             " FROM snapshot ORDER BY number"
         )
         return [
-            Snapshot(number, backup, backup_name, name, Reference.parse(url), generation, at)
-            for number, backup, backup_name, name, url, generation, at in rows
+            Snapshot(
+                number,
+                backup,
+                backup_name,
+                name,
+                Reference.parse(url),
+                generation,
+                published_ns=at,
+                note=note,
+                tags=tuple(tags.get(number, ())),
+            )
+            for number, backup, backup_name, name, url, generation, at, note in rows
         ]
 
     def opened(self) -> dict[bytes, Reference]:
@@ -168,9 +183,10 @@ class JournalReader:
         return (BlockId(row[0]) for row in rows)
 
     def document_references(self) -> Iterator[Reference]:
-        """Yield what opens the documents of folders that were stored, also of older states."""
+        """Yield what opens the documents of folders that are true and were stored."""
         rows = self._connection.execute(
-            "SELECT reference FROM folder_document WHERE reference IS NOT NULL"
+            "SELECT reference FROM folder_document JOIN inode USING (ino)"
+            " WHERE reference IS NOT NULL AND changed <= generation"
         )
         return (Reference.parse(row[0]) for row in rows)
 

@@ -4,7 +4,7 @@ import sqlite3
 
 from libernet.blocks.errors import StoreVersion
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 -- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
@@ -117,6 +117,22 @@ CREATE TABLE xattr (
 ) WITHOUT ROWID;
 """
 
+_NEW_IN_3 = """
+-- What a person wrote about a snapshot, and the words by which it is to be found or kept.
+ALTER TABLE snapshot ADD COLUMN note TEXT NOT NULL DEFAULT '';
+CREATE TABLE snapshot_tag (
+    snapshot INTEGER NOT NULL,
+    tag      TEXT NOT NULL,
+    PRIMARY KEY (snapshot, tag)
+) WITHOUT ROWID;
+CREATE TRIGGER snapshot_forgotten AFTER DELETE ON snapshot BEGIN
+    DELETE FROM snapshot_tag WHERE snapshot = OLD.number;
+END;
+"""
+
+_STEPS = (_TABLES, _NEW_IN_2, _NEW_IN_3)
+"""What makes each version of the one before it."""
+
 
 def prepare(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty journal, or bring those of an older program up to date.
@@ -125,7 +141,7 @@ def prepare(connection: sqlite3.Connection) -> None:
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if not tables:
-        _run(connection, _TABLES + _NEW_IN_2)
+        _run(connection, "".join(_STEPS))
         return
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
@@ -134,7 +150,7 @@ def prepare(connection: sqlite3.Connection) -> None:
             f"this program knows {VERSION}): install that version"
         )
     if version < VERSION:
-        _run(connection, _NEW_IN_2)
+        _run(connection, "".join(_STEPS[version:]))
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

@@ -18,6 +18,7 @@ from libernet.fs.chunks import ChunkCache
 from libernet.fs.collection import Collector
 from libernet.fs.files import Files
 from libernet.fs.flat_publisher import FlatPublisher
+from libernet.fs.history import History
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import MountPaths
 from libernet.fs.namespace import MOUNT_INO, Namespace
@@ -105,6 +106,7 @@ class LocalNode:
         self.publications = Publications(storage, self.checkpointer.writing, clock)
         self.stream_publisher = StreamPublisher(storage.store, self.publications)
         self.flat_publisher = FlatPublisher(storage.store, self.publications, self.outside.announce)
+        self.history = History(storage, self.snapshots, self.checkpointer.writing)
         backups = Backups(
             tree=self.tree,
             xattrs=Xattrs(overlay, clock),
@@ -126,10 +128,10 @@ class LocalNode:
             checkpointer=self.checkpointer,
             settled=[
                 self.sources.underway.settled,
-                self.publisher.settled,
                 self.stream_publisher.settled,
                 self.flat_publisher.settled,
             ],
+            paused=self.publisher.paused,
             publications=self.publications,
         )
         here = storage.store.__contains__

@@ -13,6 +13,7 @@ from libernet.blocks.reference import Reference, parse_link
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
 from libernet.fs.control import TellingHandler
+from libernet.fs.history_handlers import HistoryCommands
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
 from libernet.fs.node import LocalNode
@@ -21,6 +22,7 @@ from libernet.fs.restore_handlers import RestoreHandlers
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
 from libernet.fs.store_handlers import StoreCommands
+from libernet.fs.tags import checked_note, checked_tags
 from libernet.fs.tree import os_error
 
 Answer = dict[str, Any]
@@ -49,6 +51,7 @@ class NodeCommands:
                 self._node.paths, self._node.flat_publisher, self._node.stream_publisher
             ).handlers(),
             **StoreCommands(self._node.collector).handlers(),
+            **HistoryCommands(self._node).handlers(),
             **CheckCommands(self._storage).handlers(),
         }
 
@@ -66,7 +69,14 @@ class NodeCommands:
 
     async def _snapshot(self, arguments: Answer) -> Answer:
         backup = self._backup(_text(arguments, "name"))
+        tags = checked_tags(arguments.get("tags") or ())
+        note = arguments.get("note")
+        if note is not None:
+            note = checked_note(_text(arguments, "note"))
         snapshot = await self._node.publisher.publish(backup)
+        if tags or note:
+            tags = checked_tags((*snapshot.tags, *tags))
+            snapshot = await self._node.history.label(snapshot.number, tags=tags, note=note)
         return {"reference": str(snapshot.reference), "published": snapshot.name}
 
     async def _share(self, arguments: Answer) -> Answer:

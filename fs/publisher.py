@@ -7,9 +7,9 @@ writing goes on meanwhile and the picture is consistent.
 import errno
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -122,10 +122,11 @@ class Publisher:
         for ino in self.unpublished():
             await self._try(ino)
 
-    async def settled(self) -> None:
-        """Return when who was publishing has told the journal, or given up."""
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Wait until who is publishing has told the journal, or given up; the body runs then."""
         async with self._busy:
-            pass
+            yield
 
     async def publish(self, ino: int) -> Snapshot:
         """Publish a backup as it is now and return the snapshot, the newest if nothing changed.
@@ -239,7 +240,10 @@ class Publisher:
             published_ns=now_ns,
         )
         async with self._checkpointer.writing:
-            await trio.to_thread.run_sync(self._journal.record_snapshot, snapshot, written.rows)
-        self._snapshots.add(snapshot)
+            number = await trio.to_thread.run_sync(
+                self._journal.record_snapshot, snapshot, written.rows
+            )
+        snapshot = replace(snapshot, number=number)
+        self._snapshots.put(snapshot)
         self._announce(snapshot.reference.id)
         return snapshot

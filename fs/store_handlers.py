@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from libernet.blocks.store_collection import Collected
 from libernet.fs.collection import Collector
 
 Answer = dict[str, Any]
@@ -20,10 +21,14 @@ class StoreCommands:
 
     async def _gc(self, arguments: Answer) -> Answer:
         dry_run = arguments.get("dry_run") is True
-        collected = await self._collector.collect(dry_run=dry_run)
-        return {
-            "blocks": collected.blocks,
-            "bytes": collected.bytes,
-            "stray_files": collected.stray_files,
-            "dry_run": dry_run,
-        }
+        return as_answer(await self._collector.collect(dry_run=dry_run), dry_run=dry_run)
+
+
+def as_answer(collected: Collected, *, dry_run: bool) -> Answer:
+    """Return what was given up as JSON."""
+    return {
+        "blocks": collected.blocks,
+        "bytes": collected.bytes,
+        "stray_files": collected.stray_files,
+        "dry_run": dry_run,
+    }

@@ -8,12 +8,15 @@ from itertools import count
 from libernet.blocks.errors import FormatError
 from libernet.blocks.reference import Reference, Suite
 from libernet.fs.bundle_view import BundleRoot, Bundles
+from libernet.fs.journal_reader import Snapshot
 from libernet.fs.nodes import Appearance, FolderNode, LinkNode, Node, folder_appearance
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.tree import os_error
 
 FIRST_VIEW_INO = 1 << 62
 """Read-only nodes have numbers from here on; all below are of the backups, but for the root."""
+
+_LATEST = b"latest"
 
 _Name = tuple[int, bytes, Hashable]
 
@@ -124,26 +127,33 @@ class VersionsFolder(FolderNode):
         self._bundles = bundles
 
     async def lookup(self, name: bytes) -> Node:
-        entries = self._entries()
-        if name not in entries:
+        versions = self._versions()
+        if name == _LATEST and versions:
+            return LatestLink(self.appearance, self._name, self._snapshots)
+        if name not in versions:
             raise os_error(errno.ENOENT)
-        node = entries[name]
-        if isinstance(node, BundleRoot):
-            await node.look_here()
+        node = self._version(versions[name])
+        await node.look_here()
         return node
 
     async def children(self, after: bytes, limit: int) -> list[tuple[bytes, Node]]:
         return _page(self._entries(), after, limit)
 
+    def _versions(self) -> dict[bytes, Snapshot]:
+        return self._snapshots.by_name().get(self._name, {})
+
+    def _version(self, snapshot: Snapshot) -> BundleRoot:
+        look = self.appearance
+        published = folder_appearance(look.uid, look.gid, snapshot.published_ns)
+        return self._bundles.folder(snapshot.reference, published)
+
     def _entries(self) -> dict[bytes, Node]:
-        versions = self._snapshots.by_name().get(self._name, {})
-        entries: dict[bytes, Node] = {}
-        for name, snapshot in versions.items():
-            look = self.appearance
-            published = folder_appearance(look.uid, look.gid, snapshot.published_ns)
-            entries[name] = self._bundles.folder(snapshot.reference, published)
+        versions = self._versions()
+        entries: dict[bytes, Node] = {
+            name: self._version(snapshot) for name, snapshot in versions.items()
+        }
         if versions:
-            entries[b"latest"] = LatestLink(self.appearance, self._name, self._snapshots)
+            entries[_LATEST] = LatestLink(self.appearance, self._name, self._snapshots)
         return entries
 
 

@@ -22,8 +22,9 @@ SELECT 'snapshot', number, backup_name, name, reference FROM snapshot
 UNION ALL SELECT 'share', reference, path, NULL, reference FROM share
 UNION ALL SELECT kind, reference, path, NULL, reference FROM publication
 UNION ALL SELECT 'opened', name, name, NULL, reference FROM opened
-UNION ALL SELECT 'folder_document', ino, ino, NULL, reference FROM folder_document
-    WHERE reference IS NOT NULL
+UNION ALL SELECT 'folder_document', ino, ino, NULL, reference
+    FROM folder_document JOIN inode USING (ino)
+    WHERE reference IS NOT NULL AND changed <= generation
 """
 # Snapshots first: what is missing is told of the first that needs it.
 

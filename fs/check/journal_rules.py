@@ -292,6 +292,15 @@ RULES = (
         f" OR {_not('integer', 'backup', 'published_ns')}",
     ),
     Rule(
+        "snapshot-tag",
+        Subject.ROW,
+        "its tag {1!r} or its note is not possible, or there is no such snapshot",
+        "SELECT 'snapshot ' || snapshot, tag FROM snapshot_tag"
+        " WHERE snapshot NOT IN (SELECT number FROM snapshot)"
+        " OR typeof(tag) <> 'text' OR tag = ''"
+        " UNION ALL SELECT 'snapshot ' || number, NULL FROM snapshot WHERE typeof(note) <> 'text'",
+    ),
+    Rule(
         "opened",
         Subject.ROW,
         "the name or the time of an opened bundle is not possible",

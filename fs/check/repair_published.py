@@ -103,6 +103,7 @@ def _mend_columns(bench: Workbench) -> None:
             bench.rows(f"UPDATE {table} SET {column} = ? WHERE {wrong}", LOST_AND_FOUND)
             bench.did(f"table {table}", f"a {column} was not possible, and is lost+found now")
     _mend_snapshots(bench)
+    _mend_labels(bench)
     for (name,) in bench.rows(f"SELECT name FROM opened WHERE {bad_name('name')}"):
         free = f"#{_free_number(bench, 'SELECT 1 FROM opened WHERE name = CAST(? AS BLOB)')}"
         bench.rows("UPDATE opened SET name = ? WHERE name IS ?", free.encode(), name)
@@ -138,6 +139,21 @@ def _mend_snapshots(bench: Workbench) -> None:
         backup = known[0][0] if known and not taken else bench.new_ino()
         bench.rows("UPDATE snapshot SET backup = ? WHERE number = ?", backup, number)
         bench.did(f"snapshot {number}", f"it is one of #{backup} now: it was of no backup")
+
+
+def _mend_labels(bench: Workbench) -> None:
+    """Take out tags that are none, or of no snapshot, and notes that are no text."""
+    for number, tag in bench.rows(
+        "SELECT snapshot, tag FROM snapshot_tag WHERE typeof(tag) <> 'text' OR tag = ''"
+        " OR snapshot NOT IN (SELECT number FROM snapshot)"
+    ):
+        bench.rows("DELETE FROM snapshot_tag WHERE snapshot = ? AND tag IS ?", number, tag)
+        bench.did(f"snapshot {number}", f"it had the impossible tag {tag!r}")
+    for number, note in bench.rows(
+        "SELECT number, note FROM snapshot WHERE typeof(note) <> 'text'"
+    ):
+        bench.rows("UPDATE snapshot SET note = '' WHERE number = ?", number)
+        bench.did(f"snapshot {number}", f"it had the impossible note {note!r}")
 
 
 def _free_number(bench: Workbench, query: str) -> int:

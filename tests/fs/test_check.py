@@ -155,6 +155,10 @@ def test_a_missing_document_is_told_of_every_snapshot_that_needs_it(state: Broke
         "INSERT INTO snapshot (backup, backup_name, name, reference, generation, published_ns)"
         " SELECT backup, backup_name, name || '.2', reference, generation, 0 FROM snapshot"
     )
+    state.run(
+        "UPDATE folder_document SET generation = changed FROM inode"
+        " WHERE inode.ino = folder_document.ino"
+    )
     with Store(state.folder / "store") as store:
         store._index.remove(BlockId.parse(reference.split("/")[2]))
     told = [where for rule, where in state.broken() if rule == "document"]

@@ -318,7 +318,9 @@ def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None
     as_new = _dump(path)
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TABLE publication; DROP TABLE xattr; PRAGMA user_version = 1;"
+            "DROP TABLE publication; DROP TABLE xattr; DROP TRIGGER snapshot_forgotten;"
+            "DROP TABLE snapshot_tag; ALTER TABLE snapshot DROP COLUMN note;"
+            "PRAGMA user_version = 1;"
         )
     connection.close()
     assert _dump(path) != as_new

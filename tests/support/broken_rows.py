@@ -116,10 +116,14 @@ BROKEN: list[tuple[str, set[tuple[str, str]]]] = [
         {("folder-document", f"{B}/sub")},
     ),
     (
-        "UPDATE folder_document SET reference = '/sha256/1' WHERE ino = {b}",
+        "UPDATE folder_document SET reference = '/sha256/1', generation = changed FROM inode"
+        " WHERE inode.ino = folder_document.ino AND inode.ino = {b}",
         {("reference", f"documents of {B}")},
     ),
     ("UPDATE snapshot SET name = 'a/b'", {("snapshot", "snapshot 1")}),
+    ("INSERT INTO snapshot_tag VALUES (99, 'tag')", {("snapshot-tag", "snapshot 99")}),
+    ("INSERT INTO snapshot_tag VALUES (1, '')", {("snapshot-tag", "snapshot 1")}),
+    ("UPDATE snapshot SET note = x'00'", {("snapshot-tag", "snapshot 1")}),
     ("UPDATE opened SET opened_ns = 'now'", {("opened", "bundles/X'6F74686572'")}),
     ("UPDATE opened SET reference = 'no reference'", {("reference", "bundles/other")}),
     ("UPDATE share SET reference = ''", {("reference", "share of backups/b/sub")}),
