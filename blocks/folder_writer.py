@@ -6,8 +6,11 @@ rules and why they are as they are: README.md.
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Final
 
 from msgspec import Raw
@@ -81,28 +84,39 @@ class ChildFolder:
 class FolderDocument:
     """Hold the JSON of a folder's document.
 
-    *levels* counts the levels of folders in it: 1 if none is inlined. *files* and *folders*,
-    entries by key, are kept only where the JSON is over MAX_CHUNK_BYTES and goes into pages.
+    *levels* counts the levels of folders in it: 1 if none is inlined. *json_bytes* is the length of
+    the JSON; over MAX_CHUNK_BYTES that of what was stored in the pages that the JSON refers to.
     """
 
     json: bytes
     levels: int
     attributes: Attributes
-    files: dict[str, Raw] = field(default_factory=dict)
-    folders: dict[str, Raw] = field(default_factory=dict)
+    json_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An entry on its way into a page."""
+
+    name: bytes
+    key: str
+    entry: Raw
+    is_folder: bool = False
 
     @property
-    def json_bytes(self) -> int:
-        """Return the length of the JSON; over MAX_CHUNK_BYTES it is stored in pages."""
-        return len(self.json)
+    def weight(self) -> int:
+        return len(self.key) + len(self.entry)
+
+    def mark(self) -> int:
+        return _name_mark(self.key, 0)
 
 
 class FolderWriter:
     """Turn files and folders into documents.
 
     State: only *put*, which seals and stores one plaintext of at most MAX_CHUNK_BYTES. `file` calls
-    it for lists of parts that spill, `store` for documents and pages, all for large values of
-    extended attributes.
+    it for lists of parts that spill, `folder` for the pages of a wide folder, `store` for
+    documents, all for large values of extended attributes.
     """
 
     def __init__(self, put: Callable[[bytes], Reference]) -> None:
@@ -159,36 +173,53 @@ class FolderWriter:
     ) -> FolderDocument:
         """Return the document of a folder with *files*, as entries by name, and *folders*.
 
+        *files* ascend by name. Where all that is too much for one document it is stored in pages,
+        and no more of *files* is in memory at one time than one page holds.
         Raises FormatError for a name that no file can have, ValueError where one occurs twice.
         """
-        named = list(files)
-        file_entries = {key_of(name): entry for name, entry in named}
+        coming = (_Named(name, key_of(name), entry) for name, entry in files)
+        first = list(_up_to(MAX_CHUNK_BYTES, coming))
         attributes = self._with_large_stored(attributes)
         head = _head(attributes)
-        inlined = _choose_inlined(len(_listing_json(head, file_entries, {})), folders)
-        folder_entries = {
-            key_of(child.name): self._folder_entry(child, inline=child.name in inlined)
-            for child in folders
-        }
-        if len(file_entries | folder_entries) < len(named) + len(folders):
-            raise ValueError("a name occurs twice in a folder")
-        json = _listing_json(head, file_entries, folder_entries)
+        own_bytes = len(_listing_json(head, first))
+        inlined = _choose_inlined(own_bytes, folders)
         levels = 1 + max((child.levels for child in folders if child.name in inlined), default=0)
-        if len(json) <= MAX_CHUNK_BYTES:
-            return FolderDocument(json, levels, attributes)
-        return FolderDocument(json, levels, attributes, file_entries, folder_entries)
+        by_name = sorted(folders, key=attrgetter("name"))
+        children = [self._named(child, inline=child.name in inlined) for child in by_name]
+        entries = _ascending(merge(chain(first, coming), children, key=attrgetter("name")))
+        if own_bytes <= MAX_CHUNK_BYTES:  # then these are all files
+            listed = list(entries)
+            json = _listing_json(head, listed)
+            if len(json) <= MAX_CHUNK_BYTES:
+                return FolderDocument(json, levels, attributes, len(json))
+            entries = iter(listed)
+        return self._wide(attributes, entries, levels)
 
     def store(self, document: FolderDocument) -> Reference:
-        """Store *document*, in pages where it is too large, and return what opens the folder."""
-        json = document.json
-        if len(json) > MAX_CHUNK_BYTES:
-            head = _head(document.attributes)
-            pages = self._put_pages(document)
-            level = 1
-            while len(json := _pages_json(head, pages)) > MAX_CHUNK_BYTES:
-                pages = self._put_page_lists(pages, level)
-                level += 1
-        return self._put(json)
+        """Store *document* and return what opens the folder."""
+        return self._put(document.json)
+
+    def _wide(
+        self, attributes: Attributes, entries: Iterator[_Named], levels: int
+    ) -> FolderDocument:
+        """Store pages of *entries*; return what refers to them."""
+        head = _head(attributes)
+        pages = []
+        json_bytes = 0
+        for run in runs(
+            entries, lambda entry: _name_mark(entry.key, 0), attrgetter("weight"), _PAGE_RULE
+        ):
+            pages.append(self._put_page(run))
+            json_bytes += sum(entry.weight for entry in run)
+        level = 1
+        while len(json := _pages_json(head, pages)) > MAX_CHUNK_BYTES:
+            pages = self._put_page_lists(pages, level)
+            level += 1
+        return FolderDocument(json, levels, attributes, max(json_bytes, MAX_CHUNK_BYTES + 1))
+
+    def _named(self, child: ChildFolder, *, inline: bool) -> _Named:
+        entry = self._folder_entry(child, inline=inline)
+        return _Named(child.name, key_of(child.name), entry, is_folder=True)
 
     def _folder_entry(self, child: ChildFolder, *, inline: bool) -> Raw:
         if inline:
@@ -220,46 +251,53 @@ class FolderWriter:
 
     def _spill(self, parts: Sequence[Part], contents: Sequence[PartKeys]) -> list[PartListKeys]:
         marks = [_mark(part.reference.id) if part.reference else NEVER for part in parts]
-        weights = [1] * len(parts)
-        return [self._put_parts(contents[run]) for run in runs(marks, weights, _PARTS_RULE)]
+        marked = zip(marks, contents, strict=True)
+        return [
+            self._put_parts([keys for _, keys in run])
+            for run in runs(marked, itemgetter(0), lambda _: 1, _PARTS_RULE)
+        ]
 
     def _put_parts(self, contents: Sequence[PartKeys]) -> PartListKeys:
         document = PartsKeys(contents=list(contents), version=VERSION)
         reference = self._put(ENCODER.encode(document))
         return PartListKeys(size=sum([keys.size for keys in contents]), url=str(reference))
 
-    def _put_pages(self, document: FolderDocument) -> list[PageKeys]:
-        """Store the entries of *document* in pages."""
-        entries = document.files | document.folders
-        keys = sorted(entries, key=name_of)
-        marks = [_name_mark(key, 0) for key in keys]
-        weights = [len(key) + len(entries[key]) for key in keys]
-        return [
-            self._put_page(keys[run], document.files, document.folders)
-            for run in runs(marks, weights, _PAGE_RULE)
-        ]
-
-    def _put_page(
-        self, keys: Sequence[str], files: Mapping[str, Raw], folders: Mapping[str, Raw]
-    ) -> PageKeys:
-        page = _listing_json(
-            {"version": VERSION},
-            {key: files[key] for key in keys if key in files},
-            {key: folders[key] for key in keys if key in folders},
-        )
-        return PageKeys(first=keys[0], url=str(self._put(page)))
+    def _put_page(self, entries: Sequence[_Named]) -> PageKeys:
+        page = _listing_json({"version": VERSION}, entries)
+        return PageKeys(first=entries[0].key, url=str(self._put(page)))
 
     def _put_page_lists(self, pages: Sequence[PageKeys], level: int) -> list[PageKeys]:
         """Store *pages* in pages of their own, as there are too many for one block."""
-        marks = [_name_mark(page.first, level) for page in pages]
-        weights = [len(page.first) + len(page.url) for page in pages]
         return [
-            PageKeys(
-                first=pages[run][0].first,
-                url=str(self._put(_pages_json({"version": VERSION}, pages[run]))),
+            PageKeys(first=run[0].first, url=str(self._put(_pages_json({"version": VERSION}, run))))
+            for run in runs(
+                pages,
+                lambda page: _name_mark(page.first, level),
+                lambda page: len(page.first) + len(page.url),
+                _PAGE_RULE,
             )
-            for run in runs(marks, weights, _PAGE_RULE)
         ]
+
+
+def _ascending(entries: Iterable[_Named]) -> Iterator[_Named]:
+    """Yield *entries*; ValueError where a name is not behind the one before."""
+    last: bytes | None = None
+    for entry in entries:
+        if last is not None and entry.name <= last:
+            told = "occurs twice" if entry.name == last else f"comes behind {last!r}"
+            raise ValueError(f"the name {entry.name!r} {told} in a folder")
+        last = entry.name
+        yield entry
+
+
+def _up_to(limit: int, entries: Iterator[_Named]) -> Iterator[_Named]:
+    """Yield *entries* up to the first with which they weigh more than *limit*."""
+    weight = 0
+    for entry in entries:
+        yield entry
+        weight += entry.weight
+        if weight > limit:
+            return
 
 
 def _choose_inlined(own_bytes: int, folders: Sequence[ChildFolder]) -> set[bytes]:
@@ -300,10 +338,12 @@ def _head(attributes: Attributes) -> dict[str, object]:
     return head
 
 
-def _listing_json(
-    head: Mapping[str, object], files: Mapping[str, Raw], folders: Mapping[str, Raw]
-) -> bytes:
+def _listing_json(head: Mapping[str, object], entries: Iterable[_Named]) -> bytes:
     listing = dict(head)
+    files: dict[str, Raw] = {}
+    folders: dict[str, Raw] = {}
+    for entry in entries:
+        (folders if entry.is_folder else files)[entry.key] = entry.entry
     if files:
         listing["files"] = files
     if folders:

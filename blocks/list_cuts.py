@@ -1,7 +1,10 @@
 """Where a long list is cut, so that a change moves the cuts around it and no others."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MARKS = 2**64
 """Marks are below this: 8 bytes of a hash."""
@@ -23,35 +26,37 @@ class CutRule:
     heaviest: int
 
 
-def runs(marks: Sequence[int], weights: Sequence[int], rule: CutRule) -> Iterator[slice]:
-    """Yield the runs in which to store a list whose items have *marks* and *weights*.
+def runs(
+    items: Iterable[T], mark: Callable[[T], int], weight: Callable[[T], int], rule: CutRule
+) -> Iterator[list[T]]:
+    """Yield the runs in which to store a list, while its items come one by one.
 
     Marks are hashes of what does not change while an item stays the same one. They alone decide,
     whatever an item weighs, except that a run over the limit is cut further, within itself.
     """
     threshold = MARKS // rule.one_in
-    start = 0
-    for place, mark in enumerate(marks):
-        if mark < threshold and place - start >= rule.shortest:
-            yield from _light_runs(slice(start, place), marks, weights, rule.heaviest)
-            start = place
-    if start < len(marks):
-        yield from _light_runs(slice(start, len(marks)), marks, weights, rule.heaviest)
+    run: list[T] = []
+    for item in items:
+        if len(run) >= rule.shortest and mark(item) < threshold:
+            yield from _light_runs(run, mark, weight, rule.heaviest)
+            run = []
+        run.append(item)
+    if run:
+        yield from _light_runs(run, mark, weight, rule.heaviest)
 
 
 def _light_runs(
-    run: slice, marks: Sequence[int], weights: Sequence[int], heaviest: int
-) -> Iterator[slice]:
+    run: list[T], mark: Callable[[T], int], weight: Callable[[T], int], heaviest: int
+) -> Iterator[list[T]]:
     """Yield *run*, cut while it is too heavy before the smallest mark in the middle half of it.
 
     Cutting where the weight reaches the limit would move each cut that follows whenever a weight
     changes; the middle half keeps the depth small where marks are equal.
     """
-    items = run.stop - run.start
-    if items == 1 or sum(weights[run]) <= heaviest:
+    items = len(run)
+    if items == 1 or sum(map(weight, run)) <= heaviest:
         yield run
         return
-    middle = range(run.start + max(1, items // 4), run.start + max(2, items * 3 // 4))
-    place = min(middle, key=marks.__getitem__)
-    yield from _light_runs(slice(run.start, place), marks, weights, heaviest)
-    yield from _light_runs(slice(place, run.stop), marks, weights, heaviest)
+    place = min(range(max(1, items // 4), max(2, items * 3 // 4)), key=lambda at: mark(run[at]))
+    yield from _light_runs(run[:place], mark, weight, heaviest)
+    yield from _light_runs(run[place:], mark, weight, heaviest)

@@ -7,6 +7,7 @@ is known of its document costs one row. Runs in a thread; everything it reads is
 import errno
 import stat
 from collections.abc import Iterable
+from operator import itemgetter
 
 import msgspec
 from msgspec import Raw
@@ -89,19 +90,25 @@ class TreeDocuments:
             return kept
         folder = self._reader.inode(ino)
         assert folder is not None, "a folder in one committed state does not vanish from it"
-        files: list[tuple[bytes, Raw]] = []
-        folders: list[ChildFolder] = []
-        consumed: list[int] = []
-        for name, inode in self._children(ino):
-            if inode.is_folder:
-                folders.append(self._child(name, inode))
-                consumed.append(inode.ino)
-            else:
-                files.append((name, self._entry(inode)))
+        below = self._folders_in(ino)
+        folders = [self._child(name, inode) for name, inode in below]
+        # One by one: a folder with a million of them is not in memory as a whole.
+        files = (
+            (name, self._entry(inode)) for name, inode in self._children(ino) if not inode.is_folder
+        )
         document = self._writer.folder(self._attributes(folder), files, folders)
-        for child in consumed:
-            self._documents.pop(child, None)
+        for _, child in below:
+            self._documents.pop(child.ino, None)
         return document
+
+    def _folders_in(self, ino: int) -> list[tuple[bytes, Inode]]:
+        """Return the folders directly in a folder, by name."""
+        found = []
+        for child in self._reader.child_folders(ino):
+            inode = self._reader.inode(child)
+            assert inode is not None, "it was listed in the same committed state"
+            found += [(name, inode) for parent, name in self._reader.names(child) if parent == ino]
+        return sorted(found, key=itemgetter(0))
 
     def _children(self, ino: int) -> Iterable[tuple[bytes, Inode]]:
         after = b""

@@ -77,7 +77,7 @@ class Folder:
 def written(writer: FolderWriter, folder: Folder) -> FolderDocument:
     return writer.folder(
         folder.attributes,
-        [(name, entry(writer, file)) for name, file in folder.files.items()],
+        [(name, entry(writer, file)) for name, file in sorted(folder.files.items())],
         [child_of(writer, name, written(writer, child)) for name, child in folder.folders.items()],
     )
 
@@ -292,6 +292,28 @@ def refused_reference() -> Reference:
     raise AssertionError("the reference of a child that is inlined was asked for")
 
 
+def test_names_that_do_not_ascend_are_refused() -> None:
+    writer = FolderWriter(Blocks().put)
+    entries = [(name, entry(writer, small_file(1))) for name in (b"b", b"a")]
+    with pytest.raises(ValueError, match="comes behind"):
+        writer.folder(FOLDER, entries, [])
+
+
+def test_of_a_wide_folder_one_page_is_in_memory_at_a_time() -> None:
+    writer = FolderWriter((blocks := Blocks()).put)
+    stored_before = []
+
+    def entries() -> Iterable[tuple[bytes, Raw]]:
+        for number in range(30_000):
+            stored_before.append(sum(map(len, blocks.plaintexts.values())))
+            yield b"%06d" % number, entry(writer, small_file(number))
+
+    document = writer.folder(FOLDER, entries(), [])
+    lag = document.json_bytes - stored_before[-1]
+    assert document.json_bytes > 5 * MAX_CHUNK_BYTES
+    assert lag < 2 * MAX_CHUNK_BYTES
+
+
 def child_of_size(name: bytes, json_bytes: int, *, inlined: bool, levels: int = 1) -> ChildFolder:
     document = b'{"version":1,"filler":"'.ljust(json_bytes - 2, b"x") + b'"}'
     return ChildFolder(
@@ -307,7 +329,7 @@ def child_of_size(name: bytes, json_bytes: int, *, inlined: bool, levels: int = 
 def folder_with(children: Sequence[ChildFolder], files: int = 0) -> FolderDocument:
     writer = FolderWriter(Blocks().put)
     entries = [(b"%d" % number, entry(writer, small_file(number))) for number in range(files)]
-    return writer.folder(FOLDER, entries, children)
+    return writer.folder(FOLDER, sorted(entries), children)
 
 
 def test_the_smallest_children_are_inlined_while_the_document_stays_under_its_limit() -> None:

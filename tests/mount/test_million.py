@@ -83,6 +83,11 @@ def test_a_million_files_are_lived_with(node: Node, path_of: Callable[[int], str
         assert (big / "aside" / str(number)).read_bytes() == content_of(number)
     for number in linked:
         assert (big / path_of(number)).stat().st_nlink == 2
+    shown = node.at(node.snapshot("big"))
+    for number in replaced:
+        assert (shown / path_of(number)).read_text() == "changed"
+    for number in renamed:
+        assert (shown / "aside" / str(number)).read_bytes() == content_of(number)
     assert _peak_bytes(node.pid) < _MOST_BYTES
 
 
