@@ -223,6 +223,8 @@ class Files(SealOwner):
             content.sealing -= 1
             if self._still_shows(content, done):
                 self._take_chunks(content, done)
+            else:
+                content.unsealed = True  # by a writer, or by chunks for a part of it
             self._forget_if_done(content)
 
     def freeze(self, batch: Batch) -> FrozenContents:

@@ -227,7 +227,7 @@ RULES = (
         "extent-without-file",
         Subject.INODE,
         "there are {1} bytes of a file that is none",
-        "SELECT ino, total(length) FROM extent"
+        "SELECT ino, CAST(total(length) AS INTEGER) FROM extent"
         f" WHERE ino NOT IN (SELECT ino FROM inode WHERE {_REGULAR}) GROUP BY ino",
     ),
     Rule(

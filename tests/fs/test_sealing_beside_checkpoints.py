@@ -12,6 +12,7 @@ import trio.testing
 from libernet.fs.node import LocalNode
 from libernet.fs.storage import Storage
 from tests.support.caller import Caller, opened_node
+from tests.support.miniature import small_sizes
 
 _SECONDS = 30  # longer than anything here takes on a busy machine
 
@@ -142,3 +143,19 @@ async def test_the_data_log_gives_its_space_back(
             await caller.mkdir("backups/another")
             await node.namespace.durable()
             assert len(list(tmp_path.glob("log/*"))) == 1
+
+
+async def test_a_tail_that_is_sealed_while_the_chunk_before_it_is_does_not_stay_in_the_log(
+    tmp_path: Path,
+) -> None:
+    # The chunk before a tail may be short, and is then sealed with it once more.
+    with small_sizes(), trio.fail_after(_SECONDS), opened_node(tmp_path) as (storage, node):
+        async with node.running():
+            caller = Caller(node.namespace)
+            await caller.mkdir("backups/b")
+            for number in range(20):
+                await caller.create(f"backups/b/{number}", os.urandom(50_000))
+            for _ in range(2):
+                await node.files.seal_all()
+                await node.namespace.durable()
+            assert storage.reader.unsealed_files() == []
