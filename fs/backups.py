@@ -189,8 +189,8 @@ class Backups:
         await self._checkpointer.durable()
 
     def disk(self) -> os.statvfs_result:
-        """Return what statvfs says of the disk that all this is on."""
-        return self._space.statistics()
+        """Return what statvfs says of the disk that all this is on, and of the room left for it."""
+        return self._space.shown(self._files.memory_bytes)
 
     def _drop_if_unused(self, ino: int) -> None:
         if ino in self._known or ino in self._open:

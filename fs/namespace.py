@@ -263,7 +263,7 @@ class Namespace:
         await self._backups.durable()
 
     def disk(self) -> os.statvfs_result:
-        """Return what statvfs says of the disk that all this is on."""
+        """Return what statvfs says of the disk that all this is on, and of the room left for it."""
         return self._backups.disk()
 
     def is_read_only(self, ino: int) -> bool:

@@ -60,6 +60,13 @@ def write_until_refused(folder: Path, *, piece_bytes: int) -> dict[Path, bytes]:
     pytest.fail("the disk takes more than it has")
 
 
+def room(node: Node) -> int:
+    """Return the bytes that statvfs says a writer can have."""
+    found = os.statvfs(node.backups)
+    assert found.f_bavail <= found.f_bfree <= found.f_blocks
+    return found.f_bavail * found.f_frsize
+
+
 def assert_there(written: dict[Path, bytes]) -> None:
     """Check what the files hold, read from the node and not from the kernel's memory."""
     for path, content in written.items():
@@ -84,6 +91,16 @@ def test_a_full_disk_refuses_the_writer_and_keeps_what_is_there(
     written[folder / "again"] = b"there is room"
     full_node.remount()
     assert_there(written)
+
+
+def test_the_room_shown_is_the_room_there_is(full_node: Node, ext4: Disk) -> None:
+    ext4.fill("ballast", leave_bytes=50 * MIB)
+    shown = room(full_node)
+    assert 30 * MIB < shown < 50 * MIB
+    written = write_until_refused(full_node.backups / "b", piece_bytes=MIB)
+    full_node.libernet("sync")
+    assert shown * 3 / 4 < len(written) * MIB <= shown
+    assert room(full_node) < 2 * MIB
 
 
 def test_an_fsync_that_finds_no_room_fails_and_a_later_one_succeeds(
