@@ -60,7 +60,7 @@ def backup(
         "rules": _rules(**left_out),
         "dry_run": dry_run,
     }
-    with progress_line(is_quiet=as_json) as hear:
+    with progress_line("files", is_quiet=as_json) as hear:
         answer = ask(places.runtime, "backup", request, timeout=NOTE_SECONDS, hear=hear)
     click.echo(json.dumps(answer) if as_json else _described(answer))
     for path, why in answer["skipped"].items():

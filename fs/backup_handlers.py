@@ -57,9 +57,9 @@ async def _tell_progress(progress: Progress, totals: Totals, tell: Tell) -> None
         await trio.sleep(_NOTE_SECONDS)
         await tell(
             {
-                "files": progress.files + progress.others,
+                "done": progress.files + progress.others,
                 "bytes": progress.total_bytes,
-                "of_files": totals.files if totals.is_known else None,
+                "of": totals.files if totals.is_known else None,
                 "of_bytes": totals.bytes if totals.is_known else None,
                 "current": os.fsdecode(progress.current),
             }

@@ -21,6 +21,7 @@ _COMMANDS = {
     "backup": "libernet.fs.backup_commands:backup",
     "check": "libernet.fs.check_commands:check_command",
     "close": "libernet.fs.sharing_commands:close",
+    "fetch": "libernet.fs.fetch_commands:fetch",
     "forget": "libernet.fs.forget_commands:forget",
     "gc": "libernet.fs.store_commands:prune",
     "note": "libernet.fs.snapshot_commands:note",

@@ -16,6 +16,7 @@ from libernet.fs.bundle_view import Bundles
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.collection import Collector
+from libernet.fs.fetching import Fetching
 from libernet.fs.files import Files
 from libernet.fs.flat_publisher import FlatPublisher
 from libernet.fs.history import History
@@ -123,6 +124,7 @@ class LocalNode:
             publisher=self.publisher,
             maker=maker,
         )
+        self.fetching = Fetching(storage.store, source)
         self.collector = Collector(
             storage=storage,
             checkpointer=self.checkpointer,

@@ -13,6 +13,7 @@ from libernet.blocks.reference import Reference, parse_link
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
 from libernet.fs.control import TellingHandler
+from libernet.fs.fetch_handlers import FetchHandlers
 from libernet.fs.history_handlers import HistoryCommands
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import parts_of, told
@@ -60,6 +61,7 @@ class NodeCommands:
         restoring = RestoreHandlers(self._node.paths, self._store, self._storage.folder)
         return {
             "backup": BackupHandlers(self._node.sources, self._store).backup,
+            "fetch": FetchHandlers(self._node.fetching, self._node.shelf).fetch,
             "restore": restoring.restore,
         }
 

@@ -5,50 +5,50 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from libernet.fs.describe import size_text
+
 Hear = Callable[[dict[str, Any]], None]
 
 
 @contextmanager
-def progress_line(*, is_quiet: bool = False) -> Iterator[Hear]:
-    """Provide what takes notes with `files`, `bytes`, `of_files`, `of_bytes` and `current`.
+def progress_line(things: str, *, is_quiet: bool = False) -> Iterator[Hear]:
+    """Provide what takes notes: `done` of so many *things*, `bytes`, `current`.
 
-    They are shown with the rate and the time left, on a terminal alone.
+    Where they are known `of`, all things, and `of_bytes`. Shown with the rate and the time left, on
+    a terminal alone.
     """
     if is_quiet or not sys.stderr.isatty():
         yield lambda note: None
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(
-        TextColumn("{task.fields[files]} files"),
+    columns = (
+        TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[current]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=None, files=0, current="")
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, current="")
 
         def hear(note: dict[str, Any]) -> None:
+            has_bytes = note.get("of_bytes") is not None
             progress.update(
                 task,
-                completed=note["bytes"],
-                total=note["of_bytes"],
-                files=note["files"],
+                completed=note["bytes"] if has_bytes else note["done"],
+                total=note["of_bytes"] if has_bytes else note.get("of"),
+                description=_said(note, things, progress.tasks[0].elapsed or 0.0),
                 current=_printable(note["current"]),
             )
 
         yield hear
+
+
+def _said(note: dict[str, Any], things: str, seconds: float) -> str:
+    total = "" if note.get("of") is None else f" of {note['of']}"
+    rate = f", {size_text(int(note['bytes'] / seconds))}/s" if seconds else ""
+    return f"{note['done']}{total} {things}, {size_text(note['bytes'])}{rate}"
 
 
 def _printable(path: str) -> str:

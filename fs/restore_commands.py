@@ -48,7 +48,7 @@ def restore(
         "verify": verify,
         "dry_run": dry_run,
     }
-    with progress_line(is_quiet=as_json) as hear:
+    with progress_line("files", is_quiet=as_json) as hear:
         answer = ask(places.runtime, "restore", request, timeout=NOTE_SECONDS, hear=hear)
     click.echo(json.dumps(answer) if as_json else _described(answer))
     for path, why in answer["errors"].items():

@@ -116,9 +116,9 @@ async def _tell_progress(restored: Restored, totals: _Totals, tell: Tell) -> Non
         await trio.sleep(_NOTE_SECONDS)
         await tell(
             {
-                "files": restored.files,
+                "done": restored.files,
                 "bytes": restored.total_bytes,
-                "of_files": totals.files if totals.is_known else None,
+                "of": totals.files if totals.is_known else None,
                 "of_bytes": totals.bytes if totals.is_known else None,
                 "current": os.fsdecode(restored.current),
             }
