@@ -60,6 +60,7 @@ class _Opened:
     small_files: FilesAhead
     subfolders: Subfolders
     growth: Growth | None = None
+    index: bytes | None = None
 
     async def find_later(self, name: bytes) -> FileEntry | FolderEntry:
         """Return the entry *name* that may come yet; raise what keeps it from being known."""
@@ -137,7 +138,7 @@ class Bundles:
             parser=self._parser,
             is_here=self._is_here,
         )
-        return self._keep(reference, bundle.document, growth)
+        return self._keep(reference, bundle.document, growth, index=bundle.index)
 
     async def page(self, page: Page, origin: Origin) -> _Opened:
         """Return what a page of a wide folder lists."""
@@ -160,10 +161,15 @@ class Bundles:
         return opened
 
     def _keep(
-        self, reference: Reference, listing: Listing, growth: Growth | None = None
+        self,
+        reference: Reference,
+        listing: Listing,
+        growth: Growth | None = None,
+        *,
+        index: bytes | None = None,
     ) -> _Opened:
         small_files = growth or SmallFiles(listing)
-        opened = _Opened(listing, small_files, Subfolders(listing), growth)
+        opened = _Opened(listing, small_files, Subfolders(listing), growth, index)
         self._opened[reference] = opened
         self._opened.move_to_end(reference)
         while len(self._opened) > _LISTINGS or (
@@ -305,6 +311,9 @@ class BundleRoot(BundleFolder):
         if self._bundles.is_here(self.identity):
             with suppress(LibernetError):  # whoever looks into the folder is told
                 await self._open()
+
+    async def index(self) -> bytes | None:
+        return (await self._open()).index
 
     async def _open(self) -> _Opened:
         opened = await super()._open()

@@ -30,6 +30,8 @@ def describe(answer: dict[str, Any]) -> str:
     lines.append(f"backups     {len(backups) or 'none yet'}")
     width = max((len(backup["name"]) for backup in backups), default=0)
     lines += [f"  {backup['name']:<{width}}  {_publication(backup)}" for backup in backups]
+    if answer.get("web"):
+        lines.append(f"by URL      {answer['web']}")
     unannounced = len(answer.get("not_announced", ()))
     if unannounced:
         lines.append(

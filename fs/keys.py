@@ -153,6 +153,8 @@ _ALL = (
     Key("peers", "connect to this node; repeat it", "HOST:PORT", lambda t: t.split(","), _peers),
     _flag_key("lan", "look for nodes on the local network"),
     _flag_key("private_network", "dial private addresses that other nodes name"),
+    _flag_key("web", "show bundles by URL, to this machine alone"),
+    Key("web_port", "first port tried for that, 0 for none", "N", _number_text, _whole(0, 65535)),
     _flag_key("allow_other", "let other users look into the mount"),
     Key("uid", "owner shown for the mount", "USER", _number_text, _user),
     Key("gid", "group shown for the mount", "GROUP", _number_text, _group),

@@ -17,6 +17,8 @@ from libernet.fs.places import Places
 from libernet.fs.process import tune
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage, opened
+from libernet.fs.web.server import WebServer
+from libernet.fs.web.site import Site
 from libernet.net.address import PeerAddress
 from libernet.net.network import Network, NetworkSettings
 
@@ -39,7 +41,9 @@ class MountedNode:
             status=self._network.status,
         )
         node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
-        commands = NodeCommands(settings, node, storage)
+        self._web = WebServer(Site(node.namespace, node.blocks))
+        self._web_port = settings.web_port if settings.web else 0
+        commands = NodeCommands(settings, node, storage, web_address=lambda: self._web.address)
         self._node = node
         self._session = FuseSession(node.namespace, settings, node.notices)
         self._control = ControlServer(places.runtime, commands.handlers(), commands.telling())
@@ -52,6 +56,8 @@ class MountedNode:
             async with self._node.running(), trio.open_nursery() as serving:
                 await serving.start(self._control.run)
                 await serving.start(self._network.run)
+                if self._web_port:
+                    await serving.start(self._web.run, self._web_port)
                 self._session.mount()
                 try:
                     ready()

@@ -1,4 +1,4 @@
-"""What the tree looks like: the one object that every view (FUSE, later the web) asks.
+"""What the tree looks like: the one object that every view (FUSE, the web) asks.
 
 Numbers below FIRST_VIEW_INO, but for the root's, are inodes of the backups; the others are nodes
 of the read-only part.
@@ -127,6 +127,10 @@ class Namespace:
             found.append((BACKUPS_NAME, self._backups.inode(ROOT_INO)))
             found.sort(key=lambda entry: entry[0])
         return found
+
+    async def index(self, ino: int) -> bytes | None:
+        """Return the name of the file in a folder that stands for it, None if none does."""
+        return None if self._is_backup(ino) else await self._folder(ino).index()
 
     def dots(self, ino: int) -> list[tuple[bytes, int]]:
         """Return the names that a folder has for itself and its parent; one that is gone, none."""

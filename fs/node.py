@@ -11,6 +11,7 @@ from libernet.blocks.chunking import Chunker
 from libernet.blocks.ids import BlockId
 from libernet.blocks.sealing import Sealer
 from libernet.blocks.source import BlockSource
+from libernet.fs.addressed_blocks import AddressedBlocks
 from libernet.fs.backups import Backups
 from libernet.fs.bundle_view import Bundles
 from libernet.fs.checkpoint import Checkpointer
@@ -141,6 +142,7 @@ class LocalNode:
         streams = Streams(source, self._chunks, here)
         root = self._root(folder_appearance(*owner, clock()), bundles, streams)
         self.paths = MountPaths(root, bundles, self.tree, self.publisher)
+        self.blocks = AddressedBlocks(source, self._chunks, storage.store.like.best)
         self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO))
 
     @asynccontextmanager

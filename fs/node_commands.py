@@ -32,11 +32,19 @@ Answer = dict[str, Any]
 class NodeCommands:
     """Answer the requests that come through the control socket."""
 
-    def __init__(self, settings: Settings, node: LocalNode, storage: Storage) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: LocalNode,
+        storage: Storage,
+        *,
+        web_address: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._node = node
         self._storage = storage
         self._store = storage.store
+        self._web_address = web_address
 
     def handlers(self) -> dict[str, Callable[[dict[str, Any]], Awaitable[Answer]]]:
         """Return the handler of each command."""
@@ -183,6 +191,7 @@ class NodeCommands:
             },
             "backups": backups,
             "store": {"blocks": totals.blocks, "bytes": totals.bytes},
+            "web": self._web_address(),
             "not_announced": outside.get("not_announced", []),
             "failures": outside.get("failures", []),
         }

@@ -109,6 +109,10 @@ class FolderNode(Node):
         """Return what *name* leads to; FileNotFoundError if nothing."""
         raise NotImplementedError
 
+    async def index(self) -> bytes | None:
+        """Return the name of the file in it that a reader of web pages is shown, None if none."""
+        return None
+
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
         """Return up to *limit* entries behind the name *after*, by name; none at the end.
 

@@ -10,6 +10,8 @@ wins. The keys, with their defaults:
                                  in the environment: with commas between
     lan = true                   look for nodes on the local network
     private_network = false      dial private and loopback addresses that other nodes name
+    web = true                   show bundles by URL, to this machine alone
+    web_port = 8042              first port tried for that; 0 is as good as web = false
     allow_other = false          let other users of this machine look into the mount
     uid = NAME or NUMBER         owner shown for the mount; default: the user who mounts
     gid = NAME or NUMBER         the same for the group
@@ -56,6 +58,8 @@ class Settings:
     peers: tuple[str, ...] = ()
     lan: bool = True
     private_network: bool = False
+    web: bool = True
+    web_port: int = 8042
     allow_other: bool = False
     uid: int | None = None
     gid: int | None = None
