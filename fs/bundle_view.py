@@ -206,6 +206,20 @@ class BundleFolder(FolderNode):
         self._reference = reference
         self._ahead = ahead
 
+    @property
+    def tree(self) -> Document | Reference:
+        """What lists it: a document, or what opens one."""
+        if self._reference is not None:
+            return self._reference
+        assert self._opened is not None
+        assert isinstance(self._opened.listing, Document)
+        return self._opened.listing
+
+    @property
+    def origin(self) -> Origin:
+        """What its blocks are wanted for."""
+        return self._origin
+
     async def lookup(self, name: bytes) -> Node:
         opened = await self._open()
         while opened.listing.pages:

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.reference import Reference
-from libernet.fs.bundle_view import Bundles
+from libernet.fs.bundle_view import BundleFolder, Bundles
 from libernet.fs.inode import ROOT_INO
-from libernet.fs.nodes import FolderNode, Node
+from libernet.fs.nodes import FolderNode, Incomplete, Node
 from libernet.fs.publisher import Publisher
 from libernet.fs.tree import Tree, os_error
 from libernet.fs.views import LatestLink
@@ -62,6 +62,20 @@ class MountPaths:
         for name in reference.path:
             node = await _below(node, name)
         return name, node
+
+    async def tree(self, name: str) -> BundleFolder:
+        """Return the folder of a bundle that a path or a reference names, all of it that is here.
+
+        Raises what `lasting` and `opened` do, LibernetError for what is no folder.
+        """
+        is_reference = name.startswith("/sha256/")
+        _, node = await (self.opened(Reference.parse(name)) if is_reference else self.lasting(name))
+        if not isinstance(node, BundleFolder):
+            raise LibernetError(f"{name!r} is no folder")
+        first = await node.children(b"", 1)  # what a bundle of the original's lacks comes now
+        if isinstance(first, Incomplete):
+            raise first.error
+        return node
 
     async def _newest(self, name: bytes) -> FolderNode:
         backup = self._tree.lookup(ROOT_INO, name)

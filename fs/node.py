@@ -138,7 +138,7 @@ class LocalNode:
             publications=self.publications,
         )
         here = storage.store.__contains__
-        bundles = Bundles(self._chunks, here, owner=owner)
+        self.bundles = bundles = Bundles(self._chunks, here, owner=owner)
         streams = Streams(source, self._chunks, here)
         root = self._root(folder_appearance(*owner, clock()), bundles, streams)
         self.paths = MountPaths(root, bundles, self.tree, self.publisher)

@@ -25,6 +25,7 @@ from libernet.fs.storage import Storage
 from libernet.fs.store_handlers import StoreCommands
 from libernet.fs.tags import checked_note, checked_tags
 from libernet.fs.tree import os_error
+from libernet.fs.tree_handlers import TreeHandlers
 
 Answer = dict[str, Any]
 
@@ -67,7 +68,10 @@ class NodeCommands:
     def telling(self) -> dict[str, TellingHandler]:
         """Return the handlers of commands that send notes."""
         restoring = RestoreHandlers(self._node.paths, self._store, self._storage.folder)
+        trees = TreeHandlers(self._node.paths, self._node.bundles, self._node.snapshots)
         return {
+            "diff": trees.diff,
+            "find": trees.find,
             "backup": BackupHandlers(self._node.sources, self._store).backup,
             "fetch": FetchHandlers(self._node.fetching, self._node.shelf).fetch,
             "restore": restoring.restore,
