@@ -1,6 +1,7 @@
 """Files and links in bundles, as nodes of the read-only part."""
 
 import errno
+import os
 import stat
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -31,6 +32,14 @@ class FilesAhead(Protocol):
         ...
 
 
+class Addressed(Protocol):
+    """A folder that references lead to."""
+
+    def reference_of(self, name: bytes) -> Reference:
+        """Return what leads to *name* in it."""
+        ...
+
+
 class BundleLink(LinkNode):
     """A symbolic link in a bundle, shown as it was stored and never followed here."""
 
@@ -51,7 +60,7 @@ class BundleFile(FileNode):
     each ends.
     """
 
-    __slots__ = ("_chunks", "_ends", "_entry", "_origin", "_parts", "_small_files")
+    __slots__ = ("_chunks", "_ends", "_entry", "_folder", "_origin", "_parts", "_small_files")
 
     def __init__(
         self,
@@ -61,14 +70,20 @@ class BundleFile(FileNode):
         origin: Origin,
         small_files: FilesAhead,
         xattrs: NodeXattrs,
+        folder: Addressed,
     ) -> None:
         super().__init__(appearance, xattrs)
+        self._folder = folder
         self._chunks = chunks
         self._entry = entry
         self._origin = origin
         self._small_files = small_files
         self._parts: list[Part] | None = None
         self._ends: list[int] = []
+
+    def address(self) -> str:
+        name = os.fsencode(self._origin.path.rpartition("/")[2])
+        return str(self._folder.reference_of(name))
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         end = min(offset + size, self.appearance.size)

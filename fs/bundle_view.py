@@ -185,7 +185,7 @@ class Bundles:
 class BundleFolder(FolderNode):
     """A folder whose document is inlined in its parent's, or fetched when it is looked into."""
 
-    __slots__ = ("_ahead", "_bundles", "_opened", "_origin", "_reference")
+    __slots__ = ("_above", "_ahead", "_bundles", "_opened", "_origin", "_reference")
 
     def __init__(
         self,
@@ -197,9 +197,14 @@ class BundleFolder(FolderNode):
         reference: Reference | None = None,
         ahead: Callable[[], list[list[Reference]]] = list,
         xattrs: NodeXattrs = NO_XATTRS,
+        above: "BundleFolder | None" = None,
     ) -> None:
-        """Make one of *opened* or *reference*; *ahead* says what to bring when it is listed."""
+        """Make one of *opened*, inlined in that of *above*, or of *reference*.
+
+        *ahead* says what to bring when it is listed.
+        """
         super().__init__(appearance, xattrs)
+        self._above = above
         self._bundles = bundles
         self._origin = origin
         self._opened = opened
@@ -219,6 +224,24 @@ class BundleFolder(FolderNode):
     def origin(self) -> Origin:
         """What its blocks are wanted for."""
         return self._origin
+
+    def address(self) -> str:
+        return str(self._leads_here())
+
+    def reference_of(self, name: bytes) -> Reference:
+        """Return what leads to *name* in this folder."""
+        here = self._leads_here()
+        return replace(here, path=(*here.path, name))
+
+    def _leads_here(self) -> Reference:
+        """Return the document's own reference, or that of one it is inlined in, and the path."""
+        path: list[bytes] = []
+        folder = self
+        while folder._reference is None:
+            path.append(os.fsencode(folder._origin.path.rpartition("/")[2]))
+            assert folder._above is not None
+            folder = folder._above
+        return replace(folder._reference, path=tuple(reversed(path)))
 
     async def lookup(self, name: bytes) -> Node:
         opened = await self._open()
@@ -287,7 +310,9 @@ class BundleFolder(FolderNode):
                     xattrs=xattrs,
                 )
             inlined = replace(opened, listing=entry.document)
-            return BundleFolder(self._bundles, appearance, origin, opened=inlined, xattrs=xattrs)
+            return BundleFolder(
+                self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, above=self
+            )
         return self._file_node(entry, origin, opened)
 
     def _file_node(self, entry: FileEntry, origin: Origin, opened: _Opened) -> Node:
@@ -300,7 +325,7 @@ class BundleFolder(FolderNode):
             return BundleLink(appearance, entry.target(), xattrs)
         if kind == stat.S_IFREG:
             chunks, ahead = self._bundles.chunks, opened.small_files
-            return BundleFile(chunks, appearance, entry, origin, ahead, xattrs)
+            return BundleFile(chunks, appearance, entry, origin, ahead, xattrs, self)
         return Node(appearance, xattrs)
 
     def _xattrs(self, attributes: Attributes, origin: Origin) -> NodeXattrs:

@@ -83,6 +83,11 @@ class Files(SealOwner):
         """How many bytes of files only memory has."""
         return self._memory_bytes
 
+    def is_committed(self, ino: int) -> bool:
+        """Return whether all of a file's content is as the journal has it."""
+        content = self._contents.get(ino)
+        return content is None or not (content.map.touched or content.frozen)
+
     def pending(self) -> tuple[int, int]:
         """Return how many files have bytes that are not durable yet, and how many bytes."""
         files = sum(1 for content in self._contents.values() if content.map.memory_bytes)

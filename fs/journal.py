@@ -93,12 +93,13 @@ class Journal:
                 "DELETE FROM folder_document WHERE ino = ?", _keys(batch.dropped)
             )
             connection.executemany(
-                f"INSERT INTO inode ({INODE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+                f"INSERT INTO inode ({INODE_COLUMNS}, changed)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
                 " ON CONFLICT (ino) DO UPDATE SET mode = excluded.mode, uid = excluded.uid,"
                 " gid = excluded.gid, size = excluded.size, nlink = excluded.nlink,"
                 " atime_ns = excluded.atime_ns, mtime_ns = excluded.mtime_ns,"
                 " ctime_ns = excluded.ctime_ns, parent = excluded.parent",
-                (_inode_row(inode) for inode in batch.inodes),
+                ((*_inode_row(inode), batch.generation) for inode in batch.inodes),
             )
             self._apply_entries(connection, batch)
             mark_changed(connection, batch.touched, batch.generation)

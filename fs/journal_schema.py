@@ -9,7 +9,8 @@ VERSION = 3
 _TABLES = """
 -- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
 -- folder stands in, 0 for all else. `nlink` 0: no name is left; removed at the next start.
--- `changed` is, for folders, the generation that last changed anything at or below it.
+-- `changed` is the generation that last changed it, its place or, of a folder, anything below it;
+-- but moving a folder changes those it was and is in.
 CREATE TABLE inode (
     ino      INTEGER PRIMARY KEY,
     mode     INTEGER NOT NULL,

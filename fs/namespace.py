@@ -14,9 +14,10 @@ from libernet.fs.backups import Backups
 from libernet.fs.inode import ROOT_INO, Inode
 from libernet.fs.nodes import FileNode, FolderNode, LinkNode, Node
 from libernet.fs.open_content import OpenContent
+from libernet.fs.reports import Reports, of_node
 from libernet.fs.tree import Changes, NewInode, os_error
 from libernet.fs.views import FIRST_VIEW_INO, NodeNumbers
-from libernet.fs.xattrs import check_namespace, shown_names
+from libernet.fs.xattrs import RESERVED, check_namespace, shown_names
 
 MOUNT_INO = 1
 """The number of the folder that is mounted."""
@@ -86,9 +87,10 @@ class Namespace:
     caller did or meets, and LibernetErrors for what went wrong below.
     """
 
-    def __init__(self, backups: Backups, nodes: NodeNumbers) -> None:
+    def __init__(self, backups: Backups, nodes: NodeNumbers, reports: Reports) -> None:
         self._backups = backups
         self._nodes = nodes
+        self._reports = reports
 
     async def lookup(self, parent: int, name: bytes) -> Entry:
         """Return what *name* in a folder leads to; FileNotFoundError if nothing."""
@@ -218,10 +220,17 @@ class Namespace:
 
     async def xattr(self, ino: int, name: bytes) -> bytes | None:
         """Return the value of an extended attribute, None if there is none."""
+        if name.startswith(RESERVED):
+            return await self._report(ino, name)
         if self._is_backup(ino):
             return self._backups.xattr(ino, name)
         check_namespace(name)
         return await self._nodes.node(ino).xattrs.value(name)
+
+    async def _report(self, ino: int, name: bytes) -> bytes | None:
+        if self._is_backup(ino):
+            return await self._reports.of_inode(ino, name)
+        return of_node(self._nodes.node(ino), name)
 
     def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
         """Return the names of the extended attributes that a caller sees."""

@@ -31,6 +31,7 @@ from libernet.fs.overlay import Overlay
 from libernet.fs.pieces import PieceReader
 from libernet.fs.publications import Publications
 from libernet.fs.publisher import Publisher
+from libernet.fs.reports import Reports
 from libernet.fs.sealing import ChunkMaker, SealingWorkers
 from libernet.fs.settings import Settings
 from libernet.fs.shelf import Shelf, ShelfFolder
@@ -140,10 +141,20 @@ class LocalNode:
         here = storage.store.__contains__
         self.bundles = bundles = Bundles(self._chunks, here, owner=owner)
         streams = Streams(source, self._chunks, here)
-        root = self._root(folder_appearance(*owner, clock()), bundles, streams)
+        look = folder_appearance(*owner, clock())
+        root = self._root(look, bundles, streams)
         self.paths = MountPaths(root, bundles, self.tree, self.publisher)
         self.blocks = AddressedBlocks(source, self._chunks, storage.store.like.best)
-        self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO))
+        reports = Reports(
+            overlay=overlay,
+            files=self.files,
+            checkpointer=self.checkpointer,
+            snapshots=self.snapshots,
+            reader=storage.reader,
+            bundles=bundles,
+            look=look,
+        )
+        self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO), reports)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -68,6 +68,10 @@ class Node:
     def identity(self) -> Hashable:
         return None
 
+    def address(self) -> str | None:
+        """Return a reference that leads to it, None if there is none."""
+        return None
+
 
 class LinkNode(Node):
     """A symbolic link."""

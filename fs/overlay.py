@@ -129,6 +129,10 @@ class Overlay:
         self._next_ino += 1
         return self._next_ino - 1
 
+    def is_committed(self, ino: int) -> bool:
+        """Return whether the inode and its extended attributes are as the journal has them."""
+        return not any(ino in layer.inodes for layer in self._layers)
+
     def find(self, ino: int) -> Inode | None:
         """Return the inode, or None if there is none."""
         for layer in self._layers:

@@ -21,6 +21,7 @@ from libernet.blocks.descriptors import Descriptor, parse_descriptor
 from libernet.blocks.errors import FormatError, LibernetError, PeerTimeout
 from libernet.blocks.ids import BlobId
 from libernet.blocks.source import BlockSource
+from libernet.blocks.streams import StreamAddress
 from libernet.fs.bundle_growth import LOOK_SECONDS
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import Appearance, FileNode, FolderNode, Node
@@ -220,21 +221,30 @@ class StreamFolder(FolderNode):
         # No blob is opened for a listing: whoever wants to know the size is told by a look-up.
         return [(name, self._file(stream, stream.most_bytes()))] if name > after else []
 
+    def address(self) -> str:
+        return str(StreamAddress(self._sd_hash, None))
+
     def _file(self, stream: Stream, size: int) -> Node:
         look = self.appearance
         mode = stat.S_IFREG | 0o444
-        return StreamFile(Appearance(mode, size, look.uid, look.gid, look.mtime_ns), stream)
+        appearance = Appearance(mode, size, look.uid, look.gid, look.mtime_ns)
+        reference = StreamAddress(self._sd_hash, stream.descriptor.file_name)
+        return StreamFile(appearance, stream, reference)
 
 
 class StreamFile(FileNode):
     """The file of a stream. Its size may be known better at the next look-up."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_reference", "_stream")
     is_lasting = False
 
-    def __init__(self, appearance: Appearance, stream: Stream) -> None:
+    def __init__(self, appearance: Appearance, stream: Stream, reference: StreamAddress) -> None:
         super().__init__(appearance)
         self._stream = stream
+        self._reference = reference
+
+    def address(self) -> str:
+        return str(self._reference)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._stream.read(offset, size)

@@ -299,7 +299,7 @@ class Tree:
             msgspec.structs.replace(
                 current, parent=parent if inode.is_folder else 0, ctime_ns=self.clock()
             ),
-            touch=False,
+            touch=not inode.is_folder,  # a folder's document stays as it is
         )
 
     def _entry_changed(self, parent: int, *, folders: int = 0) -> None:

@@ -30,6 +30,9 @@ MAX_TOTAL_BYTES = 256 * 1024
 """Most bytes of one inode's names and values. In JSON, at worst, they then fit in one entry of a
 document (768 KiB) together with the file's parts."""
 
+RESERVED = b"user.libernet."
+"""How names of attributes begin that tell programs about a file (`reports.py`): none is kept."""
+
 _USER = b"user."
 _TRUSTED = b"trusted."
 _NAMESPACES = (_USER, _TRUSTED, b"security.")
@@ -43,7 +46,7 @@ def check_namespace(name: bytes) -> None:
 
 def can_have(kind: int, name: bytes) -> bool:
     """Return whether something of a kind, as stat.S_IFMT says it, can have an attribute."""
-    if name in _NAMESPACES:
+    if name in _NAMESPACES or name.startswith(RESERVED):
         return False
     if name.startswith(_USER):
         return kind in {stat.S_IFREG, stat.S_IFDIR}
@@ -89,8 +92,9 @@ class Xattrs:
         """Let an attribute have a value; the change time becomes now.
 
         OSError: EOPNOTSUPP, ERANGE and EINVAL for impossible names, E2BIG for a value that is too
-        long, EPERM for user.* on what is no file or folder, ENOSPC when all together is too much;
-        of ACLs EINVAL for malformed ones, EACCES and EOPNOTSUPP where there can be none.
+        long, EPERM for user.* on what is no file or folder and for reserved names, ENOSPC when all
+        together is too much; of ACLs EINVAL for malformed ones, EACCES and EOPNOTSUPP where there
+        can be none.
         """
         inode = self._overlay.inode(ino)
         xattrs = _with(inode, self._overlay.xattrs(inode), name, value)
@@ -122,6 +126,8 @@ class Xattrs:
         xattrs = dict(self._overlay.xattrs(inode))
         if xattrs.pop(name, None) is None:
             check_namespace(name)
+            if name.startswith(RESERVED):
+                raise os_error(errno.EPERM)
             raise os_error(errno.ENODATA)
         self._put(inode, xattrs)
 

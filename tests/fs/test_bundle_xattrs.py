@@ -10,6 +10,7 @@ import pytest
 from libernet.blocks.documents import Attributes
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound, FormatError
 from libernet.blocks.folder_writer import XATTR_SPILL_BYTES, FolderWriter
+from libernet.blocks.ids import BlockId
 from libernet.blocks.public_sealing import seal_public
 from libernet.blocks.reference import Reference
 from tests.support.caller import Caller
@@ -100,6 +101,8 @@ async def test_a_value_that_is_not_here_is_an_error_of_its_own(node: SharingNode
         assert await node.node.namespace.xattr(ino, b"user.\xff/") == b"\0\xff"
         assert await node.node.namespace.xattr(ino, b"user.none") is None
     assert await node.caller.read(f"{reference}/d/f") == b"content"
+    node.store.put(BlockId.parse(block.name), good)
+    assert await node.caller.xattrs(f"{reference}/d") == expected["d"]
 
 
 def _sealed(node: SharingNode, plaintext: bytes) -> str:

@@ -106,7 +106,9 @@ async def test_folders_of_addresses_answer_from_syntax_alone() -> None:
 async def test_any_other_name_is_not_there() -> None:
     ids, blobs = cut_stream([b"content"], "what?.txt")
     folder = World(blobs).folder(ids[0])
-    assert isinstance(await folder.lookup(b"what.txt"), FileNode)
+    file = await folder.lookup(b"what.txt")
+    assert isinstance(file, FileNode)
+    assert file.address() == f"{folder.address()}/what.txt"
     for name in (b"what?.txt", b"what", b"WHAT.TXT", b".."):
         with pytest.raises(FileNotFoundError):
             await folder.lookup(name)

@@ -399,6 +399,41 @@ def test_a_snapshot_has_all_of_them_and_gives_them_back(node: Node) -> None:
         _refused(errno.EROFS, change, shown, "user.root")
 
 
+@_NEEDS_ATTR
+def test_programs_read_what_became_of_a_file_and_copy_none_of_it(
+    node: Node, tmp_path: Path
+) -> None:
+    node.mount("--checkpoint-seconds", "4", "--publish-after-seconds", "86400")
+    file = node.backups / "b" / "file"
+    file.parent.mkdir()
+    file.write_text("content")
+    os.setxattr(file, "user.own", b"1")
+
+    def told(path: Path) -> dict[str, str]:
+        found = {}
+        for name in ("durable", "published", "reference"):
+            asked = ("getfattr", "--only-values", "-n", f"user.libernet.{name}", path)
+            outcome = node.command(*asked)
+            if outcome.exit_code == 0:
+                found[name] = outcome.out
+        return found
+
+    node.libernet("sync")
+    assert told(file) == {"durable": "1", "published": "0"}
+    reference = node.snapshot("b")
+    assert told(file.parent) == {"durable": "1", "published": "1", "reference": reference}
+    shown = told(file)
+    assert shown == {"durable": "1", "published": "1", "reference": f"{reference}/file"}
+    assert node.at(shown["reference"]).read_text() == "content"
+    assert told(node.at(shown["reference"])) == {"published": "1", "reference": f"{reference}/file"}
+    assert told(node.mountpoint) == {}
+    assert _all(file) == {"user.own": b"1"}
+    _refused(errno.EPERM, os.setxattr, file, "user.libernet.durable", b"0")
+    _refused(errno.EPERM, os.removexattr, file, "user.libernet.durable")
+    node.run("cp", "-a", file, tmp_path / "copy")
+    assert _all(tmp_path / "copy") == {"user.own": b"1"}
+
+
 def test_what_was_set_before_an_fsync_is_there_after_a_kill(node: Node) -> None:
     node.mount("--checkpoint-seconds", "4")
     (node.backups / "b").mkdir()

@@ -85,7 +85,6 @@ BROKEN: list[tuple[str, set[tuple[str, str]]]] = [
             ("folder-with-names", f"{B}/sub"),
             ("parent", f"{B}/sub"),
             ("link-count", "backups/c"),
-            ("changed", f"{B}/sub"),
         },
     ),
     (
