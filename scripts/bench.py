@@ -3,9 +3,10 @@
 A large random file and a tree of files are copied in with `cp -a` until they are durable, and
 read back cold; each time into a new file system. Programs commit to a database, read here and
 there, and remove the tree. Sealing, storing and chunking are measured by themselves, and the
-search for ids like others. Then a second node reads file and tree from a first, over loopback
-beside curl, and with a round trip of 50 ms. Medians, ratios and whether the marks are met go to
-stdout, all samples and facts about the machine to a JSON file.
+search for ids like others. A shared file is read by URL and through the mount. Then a second node
+reads file and tree from a first, over loopback beside curl, and with a round trip of 50 ms.
+Medians, ratios and whether the marks are met go to stdout, all samples and facts about the
+machine to a JSON file.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from benchmarks.report import (
     ENGINE_ROWS,
     MANY_ROWS,
     REMOTE_ROWS,
+    URL_ROWS,
     judged,
     judgement,
     medians_of,
@@ -38,6 +40,7 @@ from benchmarks.report import (
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.space import Space
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
+from benchmarks.urls import Urls
 
 WORKLOADS = (
     "file",
@@ -46,6 +49,7 @@ WORKLOADS = (
     "programs",
     "space",
     "history",
+    "url",
     "engine",
     "listing",
     "many",
@@ -112,6 +116,7 @@ def _bench(options: argparse.Namespace) -> None:
         table(medians, [system.name for system in systems], titles),
         table(medians, ["sha256", "plain", "restic", Libernet.name], titles, ENGINE_ROWS),
         table(medians, ["thousand", Libernet.name], {}, MANY_ROWS),
+        table(medians, ["mount", Libernet.name], {}, URL_ROWS),
         table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
     ):
         if text:
@@ -160,6 +165,9 @@ def _measure(
     histories = Histories(corpus, work)
     if "history" in workloads:
         histories.run(number)
+    urls = Urls(corpus, work)
+    if "url" in workloads:
+        urls.run(number)
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
@@ -175,7 +183,7 @@ def _measure(
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, space, histories, engine, listings, many, likes)
+    local = (rounds, programs, space, histories, urls, engine, listings, many, likes)
     samples = [part.samples for part in local]
     return corpus, _joined(*samples, remote.samples if remote else {})
 

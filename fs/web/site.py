@@ -86,7 +86,7 @@ class Site:
             yield answer
 
     async def _answer(self, request: Request, needed: ExitStack) -> Answer:
-        match _address(request.path):
+        match parse_url_path(request.path):
             case LikeSearch() as search:
                 return self._like(search)
             case Reference() as reference:
@@ -240,7 +240,7 @@ class _ListingBody:
             self._lacking = self._entries.error
 
 
-def _address(path: str) -> Reference | StreamAddress | LikeSearch:
+def parse_url_path(path: str) -> Reference | StreamAddress | LikeSearch:
     """Return what the path of a URL names, or raise Refusal."""
     try:
         if path.startswith(_LIKE):

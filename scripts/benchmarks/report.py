@@ -93,6 +93,9 @@ MANY_ROWS = (
 )
 """What is done in a tree of a million files, beside a tree of a thousand."""
 
+URL_ROWS = (Row("url.file", "file by URL, cold", "MB/s"),)
+"""What is read by URL, beside reading it through the mount."""
+
 REMOTE_ROWS = (
     Row("near.file", "loopback: file read", "MB/s"),
     Row("far.first", "50 ms: first byte"),
@@ -190,6 +193,7 @@ MARKS = (
         )
     ),
     Mark("start.warm", "start to mounted", 0.7),
+    Mark("url.file", "file by URL", 0.7, "mount", at_least=True),
     Mark("near.file", "file from a peer over loopback", 0.3, "curl", at_least=True),
     Mark("far.first", "first byte at 50 ms", 0.6),
     Mark("far.listed", "tree listed at 50 ms", 5.0),

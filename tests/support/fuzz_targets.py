@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import h11
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -23,6 +24,9 @@ from libernet.blocks.reference import Reference, Suite, parse_address, parse_lin
 from libernet.blocks.sealing import unseal
 from libernet.blocks.streams import StreamAddress
 from libernet.blocks.verification import is_block
+from libernet.fs.web.conditions import is_known, wanted_range
+from libernet.fs.web.requests import HOSTS, MAX_HEAD_BYTES, Refusal, checked_request
+from libernet.fs.web.site import parse_url_path
 from libernet.net.dht.wire import decode
 from libernet.net.exchange.wire import batch_records, parse_batch_request
 
@@ -150,6 +154,21 @@ def block_batch(given: bytes) -> None:
         parse_batch_request(given)
 
 
+def web_request(given: bytes) -> None:
+    """Parse a request for a URL; it names this host, and its range is in what there is."""
+    http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+    with suppress(h11.RemoteProtocolError, Refusal):
+        http.receive_data(given)
+        event = http.next_event()
+        if isinstance(event, h11.Request):
+            request = checked_request(event, 8042)
+            assert request.headers["host"].lower() in {f"{host}:8042" for host in HOSTS}
+            is_known(request.headers, '"etag"')
+            wanted = wanted_range(request.headers, '"etag"', 100)
+            assert wanted is None or 0 <= wanted.start < wanted.stop <= 100
+            parse_url_path(request.path)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -167,5 +186,6 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         blob,
         datagram,
         block_batch,
+        web_request,
     )
 }
