@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -57,7 +58,8 @@ class BundleFile(FileNode):
     """A file in a bundle.
 
     State: _parts, its parts in file order, known when it is read first; _ends, the offset at which
-    each ends.
+    each ends; _small_files, for as long as somebody else keeps it: it holds a whole document, and
+    files of thousands of documents may be known at one time.
     """
 
     __slots__ = ("_chunks", "_ends", "_entry", "_folder", "_origin", "_parts", "_small_files")
@@ -77,7 +79,7 @@ class BundleFile(FileNode):
         self._chunks = chunks
         self._entry = entry
         self._origin = origin
-        self._small_files = small_files
+        self._small_files = weakref.ref(small_files)
         self._parts: list[Part] | None = None
         self._ends: list[int] = []
 
@@ -117,7 +119,8 @@ class BundleFile(FileNode):
     async def parts(self) -> list[Part]:
         """Return what the file consists of, in order; LibernetError if that cannot be known."""
         if self._parts is None:
-            for batch in self._small_files.from_here(self._entry):
+            small_files = self._small_files()
+            for batch in small_files.from_here(self._entry) if small_files else ():
                 self._chunks.bring(batch, self._origin)
             parts = []
             if self._entry.spilled:
