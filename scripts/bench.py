@@ -40,6 +40,7 @@ from benchmarks.report import (
 from benchmarks.rounds import Rounds, Samples
 from benchmarks.space import Space
 from benchmarks.systems import Gocryptfs, Libernet, PlainFolder, System
+from benchmarks.thinning import Thinning
 from benchmarks.urls import Urls
 
 WORKLOADS = (
@@ -50,6 +51,7 @@ WORKLOADS = (
     "space",
     "history",
     "url",
+    "snapshots",
     "engine",
     "listing",
     "many",
@@ -168,6 +170,9 @@ def _measure(
     urls = Urls(corpus, work)
     if "url" in workloads:
         urls.run(number)
+    thinning = Thinning(work)
+    if "snapshots" in workloads:
+        thinning.run(50 if options.quick else 1000)
     engine = Engine(work)
     if "engine" in workloads:
         engine.run(quick=options.quick)
@@ -183,7 +188,7 @@ def _measure(
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, space, histories, urls, engine, listings, many, likes)
+    local = (rounds, programs, space, histories, urls, thinning, engine, listings, many, likes)
     samples = [part.samples for part in local]
     return corpus, _joined(*samples, remote.samples if remote else {})
 
