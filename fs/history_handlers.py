@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from libernet.blocks.errors import FormatError, LibernetError
+from libernet.fs.arguments import texts
 from libernet.fs.journal_reader import Snapshot
 from libernet.fs.node import LocalNode
 from libernet.fs.retention import UNLIMITED, Policy, Span, Taken, reasons_to_keep
@@ -37,15 +38,15 @@ class HistoryCommands:
 
     async def _list(self, arguments: Answer) -> Answer:
         found = shown(
-            self._snapshots, _texts(arguments, "names"), tag_lists(_texts(arguments, "tags"))
+            self._snapshots, texts(arguments, "names"), tag_lists(texts(arguments, "tags"))
         )
         return {"snapshots": [_row(each) for each in found]}
 
     async def _tag(self, arguments: Answer) -> Answer:
         """Add and remove tags, or set them all."""
-        add, remove = _texts(arguments, "add"), _texts(arguments, "remove")
+        add, remove = texts(arguments, "add"), texts(arguments, "remove")
         is_set = arguments.get("set") is not None
-        new = checked_tags(_texts(arguments, "set")) if is_set else checked_tags(add)
+        new = checked_tags(texts(arguments, "set")) if is_set else checked_tags(add)
         labelled = []
         for each in self._chosen(arguments):
             tags = new if is_set else checked_tags({*each.snapshot.tags, *new} - set(remove))
@@ -62,7 +63,7 @@ class HistoryCommands:
         return {"snapshots": [_row(each._replace(snapshot=snapshot))]}
 
     def _chosen(self, arguments: Answer) -> list[Shown]:
-        found = [chosen(self._snapshots, text) for text in _texts(arguments, "snapshots")]
+        found = [chosen(self._snapshots, text) for text in texts(arguments, "snapshots")]
         if not found:
             raise FormatError("this needs a snapshot")
         return found
@@ -86,11 +87,11 @@ class HistoryCommands:
     def _groups(self, arguments: Answer) -> "list[_Group]":
         """Return what goes and what stays, by backup."""
         named = {backup for backup, *_ in shown(self._snapshots)}
-        what = _texts(arguments, "what")
+        what = texts(arguments, "what")
         names = [text for text in what if text in named]
         single = [chosen(self._snapshots, text) for text in what if text not in named]
         policy = _policy(arguments.get("keep") or {})
-        tags = tag_lists(_texts(arguments, "tags"))
+        tags = tag_lists(texts(arguments, "tags"))
         may_remove_all = arguments.get("may_remove_all") is True
         if single:
             if names or tags or not policy.is_empty:
@@ -173,7 +174,7 @@ def _policy(keep: object) -> Policy:
     values: dict[str, Any] = {}
     for name, value in keep.items():
         if name == "tags" and isinstance(value, list):
-            values[name] = tuple(tag_lists(_texts(keep, "tags")))
+            values[name] = tuple(tag_lists(texts(keep, "tags")))
         elif name in kinds and name.startswith("within") and isinstance(value, str):
             values[name] = Span.parse(value)
         elif name in kinds and isinstance(value, int) and UNLIMITED <= value <= _MAX_KEPT:
@@ -199,10 +200,3 @@ def _row(each: Shown) -> Answer:
 
 def _moment(snapshot: Snapshot) -> datetime:
     return datetime.fromtimestamp(snapshot.published_ns / 10**9, UTC)
-
-
-def _texts(arguments: Answer, key: str) -> list[str]:
-    value = arguments.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise FormatError(f"{key!r} is a list of texts")
-    return value

@@ -10,6 +10,7 @@ import trio
 from libernet import __version__
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference, parse_link
+from libernet.fs.arguments import text, texts
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
 from libernet.fs.control import TellingHandler
@@ -82,11 +83,11 @@ class NodeCommands:
         return {}
 
     async def _snapshot(self, arguments: Answer) -> Answer:
-        backup = self._backup(_text(arguments, "name"))
-        tags = checked_tags(arguments.get("tags") or ())
+        backup = self._backup(text(arguments, "name"))
+        tags = checked_tags(texts(arguments, "tags"))
         note = arguments.get("note")
         if note is not None:
-            note = checked_note(_text(arguments, "note"))
+            note = checked_note(text(arguments, "note"))
         snapshot = await self._node.publisher.publish(backup)
         if tags or note:
             tags = checked_tags((*snapshot.tags, *tags))
@@ -95,7 +96,7 @@ class NodeCommands:
 
     async def _share(self, arguments: Answer) -> Answer:
         """Share what stands at a path below the mount point."""
-        path = _text(arguments, "path")
+        path = text(arguments, "path")
         with told(path, "shared"):
             reference = await self._reference(parts_of(path))
         return {"reference": str(reference)}
@@ -140,7 +141,7 @@ class NodeCommands:
         return await self._node.publisher.share(backup, folder, name, path)
 
     async def _open(self, arguments: Answer) -> Answer:
-        reference = parse_link(_text(arguments, "reference"))
+        reference = parse_link(text(arguments, "reference"))
         if reference.path:
             raise FormatError("open the reference without the path behind its key, then go there")
         wanted = arguments.get("name")
@@ -154,7 +155,7 @@ class NodeCommands:
         return {"name": os.fsdecode(name), "path": path}
 
     async def _close(self, arguments: Answer) -> Answer:
-        name = _text(arguments, "name")
+        name = text(arguments, "name")
         try:
             reference = await self._node.shelf.close(os.fsencode(name))
         except FileNotFoundError:
@@ -209,10 +210,3 @@ class NodeCommands:
             raise LibernetError(f"there is no backup {name!r}; the backups are: {known}")
         assert inode.ino != ROOT_INO
         return inode.ino
-
-
-def _text(arguments: Answer, key: str) -> str:
-    value = arguments.get(key)
-    if not isinstance(value, str) or not value:
-        raise FormatError(f"this needs the text {key!r}")
-    return value

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from libernet.blocks.errors import FormatError
+from libernet.fs.arguments import texts
 from libernet.fs.bundle_view import Bundles
 from libernet.fs.control import Tell
 from libernet.fs.difference import Difference
@@ -48,7 +49,7 @@ class TreeHandlers:
     async def find(self, arguments: Answer, tell: Tell) -> Answer:
         """Tell where there is what matches patterns, in which snapshots of which backup."""
         patterns = Patterns(
-            _texts(arguments, "patterns"), ignore_case=arguments.get("ignore_case") is True
+            texts(arguments, "patterns"), ignore_case=arguments.get("ignore_case") is True
         )
         wanted = self._wanted(arguments)
         notes = _Notes(tell)
@@ -69,7 +70,7 @@ class TreeHandlers:
         return {"matches": matches, "errors": errors, "snapshots": len(wanted)}
 
     def _wanted(self, arguments: Answer) -> list[Shown]:
-        names, single = _texts(arguments, "backups"), _texts(arguments, "snapshots")
+        names, single = texts(arguments, "backups"), texts(arguments, "snapshots")
         if not single:
             return shown(self._snapshots, names)
         numbers = {chosen(self._snapshots, text).snapshot.number for text in single}
@@ -108,10 +109,3 @@ def _row(match: Match, versions: list[Shown]) -> Answer:
         "snapshots": len(having),
         "versions": match.versions,
     }
-
-
-def _texts(arguments: Answer, key: str) -> list[str]:
-    value = arguments.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise FormatError(f"{key!r} is a list of texts")
-    return value

@@ -123,6 +123,7 @@ async def test_forgetting_by_policy_leaves_the_newest_and_latest_leads_to_it(
 ) -> None:
     paths = await _versions(node, "b", 4)
     others = await _versions(node, "c", 3)
+    await node.command("tag", snapshots=[paths[0]], add=["goes with it"])
     assert await _forget(node, "b", keep={"last": 2}, dry_run=True) == paths[:2]
     assert len(await _list(node, "b")) == 4
     assert await _forget(node, "b", keep={"last": 2}) == paths[:2]
@@ -247,6 +248,26 @@ async def test_a_publication_never_needs_what_a_collection_beside_it_gave_up(
         path = f"snapshots/{each['backup']}/{each['name']}"
         for name in await node.caller.names(path):
             assert await node.caller.read(f"{path}/{name}")
+
+
+async def test_a_backup_whose_newest_snapshot_was_forgotten_gets_another(
+    node: SharingNode,
+) -> None:
+    await _versions(node, "b", 1)
+    assert node.node.publisher.unpublished() == []
+    await _forget(node, "b/latest")
+    assert len(node.node.publisher.unpublished()) == 1
+    await node.node.publisher.publish_all()
+    assert len(await _list(node, "b")) == 1
+
+
+@pytest.mark.parametrize("tags", ["ab", [1], [["a"]], {"a": 1}])
+async def test_tags_that_are_no_texts_are_refused(node: SharingNode, tags: Any) -> None:
+    await _versions(node, "b", 1)
+    with pytest.raises(FormatError, match="must be a list of texts"):
+        await node.command("snapshot", name="b", tags=tags)
+    with pytest.raises(FormatError, match="must be a list of texts"):
+        await node.command("tag", snapshots=["b/latest"], add=tags)
 
 
 async def test_a_forgotten_snapshot_is_gone_from_the_store(node: SharingNode) -> None:
