@@ -38,6 +38,7 @@ from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import (
     NO_XATTRS,
     Appearance,
+    BrokenFolder,
     FolderNode,
     Incomplete,
     Node,
@@ -300,7 +301,10 @@ class BundleFolder(FolderNode):
             appearance = appearance_of(entry.attributes, 0)
             xattrs = self._xattrs(entry.attributes, origin)
             if entry.document is None:
-                reference = entry.reference()
+                try:
+                    reference = entry.reference()
+                except FormatError as error:
+                    return BrokenFolder(appearance, error, xattrs)
                 return BundleFolder(
                     self._bundles,
                     appearance,

@@ -125,6 +125,24 @@ class FolderNode(Node):
         raise NotImplementedError
 
 
+class BrokenFolder(FolderNode):
+    """A folder that its parent lists, but nothing opens: *error* says why to who looks into it."""
+
+    __slots__ = ("_error",)
+
+    def __init__(
+        self, appearance: Appearance, error: LibernetError, xattrs: NodeXattrs = NO_XATTRS
+    ) -> None:
+        super().__init__(appearance, xattrs)
+        self._error = error
+
+    async def lookup(self, name: bytes) -> Node:
+        raise type(self._error)(*self._error.args)
+
+    async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
+        raise type(self._error)(*self._error.args)
+
+
 def folder_appearance(uid: int, gid: int, mtime_ns: int, mode: int = 0o555) -> Appearance:
     """Return how a folder looks that no document describes."""
     return Appearance(stat.S_IFDIR | mode, 0, uid, gid, mtime_ns, nlink=2)

@@ -4,14 +4,16 @@ import base64
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from libernet.blocks.errors import LibernetError
 from libernet.blocks.public_sealing import seal_public
 from libernet.blocks.reference import Reference, Suite
-from libernet.fs.web.answers import media_type
+from libernet.fs.web.answers import answer_for, media_type
 from libernet.fs.web.site import PIECE_BYTES
 from tests.support.flat_json import main_file
 from tests.support.original_bundles import original_bundles
@@ -419,6 +421,19 @@ async def test_every_answer_keeps_addresses_and_types_to_itself(tmp_path: Path) 
 )
 def test_names_say_what_files_are(name: bytes, expected: str) -> None:
     assert media_type(name) == expected
+
+
+def _kinds(above: type[LibernetError]) -> Iterator[type[LibernetError]]:
+    yield above
+    for kind in above.__subclasses__():
+        yield from _kinds(kind)
+
+
+@pytest.mark.parametrize("kind", list(_kinds(LibernetError)), ids=lambda kind: kind.__name__)
+def test_every_error_has_an_answer_that_says_why(kind: type[LibernetError]) -> None:
+    answer = answer_for(kind("this is why"))
+    assert (answer.status in {501, 502, 503, 504}, answer.body) == (True, b"this is why\n")
+    assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_a_block_that_is_lost_ends_the_body_and_nothing_wrong_is_sent(

@@ -1,0 +1,88 @@
+"""Bundles that nobody means well with: an error of what is affected, in the mount's namespace and
+by URL alike, and everything else works."""
+
+from pathlib import Path
+
+from libernet.blocks.errors import LibernetError
+from libernet.blocks.reference import Reference
+from tests.support.documents import Documents, document
+from tests.support.hostile import half_hostile_tree, hostile_tops
+from tests.support.web import Web, web_running
+
+_GOOD = {
+    "good": b"good",
+    "good folder/inner": b"inner",
+    "deep" + "/a" * 1500 + "/bottom": b"bottom",
+    "many" + "/a/b" * 30 + "/bottom": b"of many",
+}
+
+
+def _put(web: Web, made: Documents, top: bytes) -> Reference:
+    reference = made.put(top)
+    web.put(made.blocks.items())
+    return reference
+
+
+async def _failure(web: Web, path: str) -> str:
+    """Return why the namespace shows nothing of a path, or an empty text."""
+    try:
+        if await web.caller.names(path):
+            return ""
+    except (LibernetError, OSError) as error:
+        return str(error)
+    return ""
+
+
+async def test_a_hostile_bundle_is_an_error_and_its_neighbour_is_shown(tmp_path: Path) -> None:
+    async with web_running(tmp_path) as web:
+        made = Documents()
+        tops = hostile_tops(made)
+        good = _put(web, made, b'{"files":{}}')
+        for name, top in tops.items():
+            reference = _put(web, made, top)
+            assert await _failure(web, str(reference)[1:]), name
+            for path in ("/", "/a", "/a/b", "/x"):
+                reply = await web.ask(f"{reference}{path}")
+                newer = name.startswith(("newer", "own, newer"))
+                assert (name, reply.status) == (name, 501 if newer else 502)
+                assert len(reply.body) < 1000, name
+            assert (await web.ask(str(reference))).body == top  # the block itself is what it is
+            assert (await web.ask(f"{good}/")).status == 200
+
+
+async def test_what_is_bad_in_a_tree_spoils_nothing_else(tmp_path: Path) -> None:
+    async with web_running(tmp_path) as web:
+        made = Documents()
+        reference = _put(web, made, half_hostile_tree(made))
+        address = str(reference)
+        listing = await web.ask(f"{address}/", accept="application/json")
+        shown = {entry["name"]: entry for entry in listing.json["entries"]}
+        assert sorted(shown) == await web.caller.names(address[1:])
+        for path, content in _GOOD.items():
+            assert (await web.ask(f"{address}/{path.replace(' ', '%20')}")).body == content
+            assert await web.caller.read(f"{address[1:]}/{path}") == content
+        for name, entry in shown.items():
+            if not name.startswith("bad"):
+                continue
+            reply = await web.ask(f"{address}/{entry['href']}")
+            statuses = {404} if entry["type"] == "link" else {501, 502, 504}
+            if (name, reply.status) == ("bad middle", 200):
+                assert not reply.is_whole
+                assert b"onetwothree".startswith(reply.body)
+                continue
+            assert reply.status in statuses, (name, reply)
+            assert b"root:" not in reply.body
+        assert (await web.ask(f"{address}/bad%20middle", range="bytes=0-2")).status in {206, 504}
+
+
+async def test_of_two_entries_of_one_name_in_a_document_one_is_shown(tmp_path: Path) -> None:
+    async with web_running(tmp_path) as web:
+        made = Documents()
+        entries = [made.file(content) for content in (b"first", b"second")]
+        text = str(document({"a": {}})).replace("'", '"')
+        names = ",".join(f'"a":{entry}'.replace("'", '"') for entry in entries)
+        reference = _put(web, made, text.replace('"a": {}', names).encode())
+        address = str(reference)
+        assert await web.caller.names(address[1:]) == ["a"]
+        assert await web.caller.read(f"{address[1:]}/a") == b"second"
+        assert (await web.ask(f"{address}/a")).body == b"second"
