@@ -319,6 +319,20 @@ def test_snapshots_have_acls_and_a_remount_keeps_them(node: Node, tmp_path: Path
     _refused(errno.EROFS, os.removexattr, latest / "a" / "folder", "system.posix_acl_default")
 
 
+@_NEEDS_ACL
+def test_backup_and_restore_keep_acls_and_attributes(node: Node, tmp_path: Path) -> None:
+    node.mount()
+    source = tmp_path / "source"
+    _make_shared_tree(source, node)
+    _make_tree(source / "more")
+    expected = _acls(node, source), _tree(source)
+    for _ in range(2):
+        node.libernet("backup", str(source), "b")
+        assert (_acls(node, node.backups / "b"), _tree(node.backups / "b")) == expected
+    node.libernet("restore", "backups/b", str(tmp_path / "out"))
+    assert (_acls(node, tmp_path / "out"), _tree(tmp_path / "out")) == expected
+
+
 @_NEEDS_ROOT
 @_NEEDS_ACL
 def test_others_may_do_what_the_acl_says_and_no_more(backup: Path, shared_node: Node) -> None:
