@@ -6,6 +6,7 @@ import stat
 import weakref
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
@@ -33,12 +34,17 @@ class FilesAhead(Protocol):
         ...
 
 
-class Addressed(Protocol):
-    """A folder that references lead to."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A document that is in a block of its own: what opens it, and where the folder stands."""
 
-    def reference_of(self, name: bytes) -> Reference:
-        """Return what leads to *name* in it."""
-        ...
+    reference: Reference
+    path: str
+
+    def address(self, origin: Origin) -> str:
+        """Return the reference of something that the document lists, wanted for *origin*."""
+        names = origin.path[len(self.path) :].split("/")[1:]
+        return str(replace(self.reference, path=tuple(map(os.fsencode, names))))
 
 
 class BundleLink(LinkNode):
@@ -62,7 +68,7 @@ class BundleFile(FileNode):
     files of thousands of documents may be known at one time.
     """
 
-    __slots__ = ("_chunks", "_ends", "_entry", "_folder", "_origin", "_parts", "_small_files")
+    __slots__ = ("_chunks", "_ends", "_entry", "_origin", "_parts", "_place", "_small_files")
 
     def __init__(
         self,
@@ -72,10 +78,10 @@ class BundleFile(FileNode):
         origin: Origin,
         small_files: FilesAhead,
         xattrs: NodeXattrs,
-        folder: Addressed,
+        place: Place,
     ) -> None:
         super().__init__(appearance, xattrs)
-        self._folder = folder
+        self._place = place
         self._chunks = chunks
         self._entry = entry
         self._origin = origin
@@ -84,8 +90,7 @@ class BundleFile(FileNode):
         self._ends: list[int] = []
 
     def address(self) -> str:
-        name = os.fsencode(self._origin.path.rpartition("/")[2])
-        return str(self._folder.reference_of(name))
+        return self._place.address(self._origin)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         end = min(offset + size, self.appearance.size)

@@ -31,7 +31,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.source import Origin
 from libernet.fs.bundle_ahead import SmallFiles, Subfolders
-from libernet.fs.bundle_files import BundleFile, BundleLink, FilesAhead, appearance_of
+from libernet.fs.bundle_files import BundleFile, BundleLink, FilesAhead, Place, appearance_of
 from libernet.fs.bundle_growth import LOOK_SECONDS, BundleParser, Growth
 from libernet.fs.bundle_xattrs import BundleXattrs
 from libernet.fs.chunks import ChunkCache
@@ -186,7 +186,7 @@ class Bundles:
 class BundleFolder(FolderNode):
     """A folder whose document is inlined in its parent's, or fetched when it is looked into."""
 
-    __slots__ = ("_above", "_ahead", "_bundles", "_opened", "_origin", "_reference")
+    __slots__ = ("_ahead", "_bundles", "_opened", "_origin", "_place", "_reference")
 
     def __init__(
         self,
@@ -198,14 +198,17 @@ class BundleFolder(FolderNode):
         reference: Reference | None = None,
         ahead: Callable[[], list[list[Reference]]] = list,
         xattrs: NodeXattrs = NO_XATTRS,
-        above: "BundleFolder | None" = None,
+        place: Place | None = None,
     ) -> None:
-        """Make one of *opened*, inlined in that of *above*, or of *reference*.
+        """Make one of *opened*, inlined in the document at *place*, or of *reference*.
 
         *ahead* says what to bring when it is listed.
         """
         super().__init__(appearance, xattrs)
-        self._above = above
+        if reference is not None:
+            place = Place(reference, origin.path)
+        assert place is not None
+        self._place = place
         self._bundles = bundles
         self._origin = origin
         self._opened = opened
@@ -227,22 +230,7 @@ class BundleFolder(FolderNode):
         return self._origin
 
     def address(self) -> str:
-        return str(self._leads_here())
-
-    def reference_of(self, name: bytes) -> Reference:
-        """Return what leads to *name* in this folder."""
-        here = self._leads_here()
-        return replace(here, path=(*here.path, name))
-
-    def _leads_here(self) -> Reference:
-        """Return the document's own reference, or that of one it is inlined in, and the path."""
-        path: list[bytes] = []
-        folder = self
-        while folder._reference is None:
-            path.append(os.fsencode(folder._origin.path.rpartition("/")[2]))
-            assert folder._above is not None
-            folder = folder._above
-        return replace(folder._reference, path=tuple(reversed(path)))
+        return self._place.address(self._origin)
 
     async def lookup(self, name: bytes) -> Node:
         opened = await self._open()
@@ -315,7 +303,7 @@ class BundleFolder(FolderNode):
                 )
             inlined = replace(opened, listing=entry.document)
             return BundleFolder(
-                self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, above=self
+                self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
             )
         return self._file_node(entry, origin, opened)
 
@@ -329,7 +317,7 @@ class BundleFolder(FolderNode):
             return BundleLink(appearance, entry.target(), xattrs)
         if kind == stat.S_IFREG:
             chunks, ahead = self._bundles.chunks, opened.small_files
-            return BundleFile(chunks, appearance, entry, origin, ahead, xattrs, self)
+            return BundleFile(chunks, appearance, entry, origin, ahead, xattrs, self._place)
         return Node(appearance, xattrs)
 
     def _xattrs(self, attributes: Attributes, origin: Origin) -> NodeXattrs:
