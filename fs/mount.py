@@ -94,4 +94,5 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         port=settings.port,
         peers=tuple(PeerAddress.parse(peer) for peer in settings.peers),
         private_network=settings.private_network,
+        lan=settings.lan,
     )

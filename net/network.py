@@ -1,5 +1,6 @@
 """A node's part in the network: what it serves, finds, fetches and announces, put together."""
 
+import ipaddress
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from libernet.net.address import PeerAddress
 from libernet.net.announcer import Announcer
 from libernet.net.chain import ChainDiscovery
 from libernet.net.dht.discovery import DhtDiscovery
+from libernet.net.discovery import Discovery
 from libernet.net.exchange.offer import StoreOffer
 from libernet.net.exchange.server import ExchangeServer
 from libernet.net.fetcher import Fetcher
+from libernet.net.lan import LanDiscovery
 from libernet.net.peers import Peers
 from libernet.net.ports import ALL_ADDRESSES, first_free_port
 from libernet.net.static import StaticDiscovery
@@ -32,13 +35,15 @@ class NetworkSettings:
 
     *host* empty stands for all addresses, *port* for TCP and UDP: the first free one from it on.
     *peers* are asked for blocks and are the nodes through which the DHT is joined. Private
-    addresses that the DHT names are dialled on a *private_network* only.
+    addresses that the DHT names are dialled on a *private_network* only. With *lan* nodes on the
+    same local network are found, unless this one is bound to loopback.
     """
 
     host: str = ""
     port: int = 4848
     peers: tuple[PeerAddress, ...] = ()
     private_network: bool = False
+    lan: bool = False
 
 
 class Network:
@@ -108,7 +113,12 @@ class Network:
                     private_network=settings.private_network,
                 )
                 await nursery.start(dht.run)
-                self._discovery.set_members(self._static, dht)
+                members: list[Discovery] = [self._static, dht]
+                if settings.lan and not _is_loopback(settings.host):
+                    lan = LanDiscovery(port, dht.greet)
+                    nursery.start_soon(lan.run)
+                    members.insert(1, lan)
+                self._discovery.set_members(*members)
                 await nursery.start(self.fetcher.run)
                 nursery.start_soon(self.announcer.run)
                 self._port = self._last_port = port
@@ -121,3 +131,10 @@ class Network:
         """Tell others of the root of a bundle that was opened and fetched here."""
         if origin is not None and origin.root == block_id:
             self.announcer.add(block_id)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

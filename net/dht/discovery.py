@@ -141,6 +141,11 @@ class DhtDiscovery:
         serving.sort(key=lambda each: -each.seen)
         return [PeerAddress(each.ip, each.exchange_port) for each in serving[:MAX_HINTS]]
 
+    def greet(self, address: PeerAddress) -> None:
+        """Make the acquaintance of a node that was met otherwise, if it is one of the DHT."""
+        if self._run is not None:
+            self._run.upkeep.greet(address)
+
     def status(self) -> dict[str, Any]:
         """Return the node's id and port, whom it knows, what it holds and what it was asked."""
         answer: dict[str, Any] = {

@@ -97,6 +97,11 @@ class Upkeep:
         if self._round or trio.current_time() >= self._greeted_at + self._pace.first_retry:
             await self._greet_all(self._nursery).met.wait()
 
+    def greet(self, name: PeerAddress) -> None:
+        """Greet a node that somebody named, once."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._greet_by_name, name, _Round(), set())
+
     async def _keep_in_touch(self, nursery: trio.Nursery) -> None:
         delay = self._pace.first_retry
         while True:

@@ -59,6 +59,7 @@ class Node:
         (folder / "home").mkdir()
         self.broken: set[str] = set()
         self.launcher: list[str] = []
+        self.lan = False
         self._seen = 0
         self.is_closed = False
 
@@ -66,7 +67,11 @@ class Node:
     def environment(self) -> dict[str, str]:
         """The environment of every command: nothing of the person's own settings."""
         kept = {name: value for name, value in os.environ.items() if "LIBERNET_" not in name}
-        return kept | {"HOME": str(self.folder / "home"), "LC_ALL": "C.UTF-8"}
+        return kept | {
+            "HOME": str(self.folder / "home"),
+            "LC_ALL": "C.UTF-8",
+            "LIBERNET_LAN": str(self.lan).lower(),
+        }
 
     def mount_command(self, *options: str, mountpoint: Path | None = None) -> list[str]:
         """Return the command line that mounts."""

@@ -1,0 +1,202 @@
+"""Nodes on the same local network, found through DNS-SD over multicast DNS (RFC 6763, RFC 6762).
+
+Each node announces the service _libernet._tcp with the port on which it serves blocks, under a
+name that is random and new at each start. What others announce is hostile like any datagram: only
+addresses that lie in a network of one of this machine's interfaces count, and only so many.
+"""
+
+import ipaddress
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ifaddr
+import trio
+import zeroconf
+
+from libernet.blocks.ids import BlockId
+from libernet.net.address import PeerAddress
+from libernet.net.discovery import HTTP_EXCHANGE, WANTED_PROVIDERS, Provider
+
+SERVICE = "_libernet._tcp.local."
+
+VERSION = b"1"
+"""Of what stands in the service's TXT record: `v`, and nothing else yet."""
+
+MAX_PEERS = 64
+
+_LOOK_SECONDS = 15.0  # at machines that came to another network, or got another address
+_RESOLVE_SECONDS = 3.0
+_STOP_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
+
+# A network that is down is no news: it warns of each datagram.
+logging.getLogger("zeroconf").setLevel(logging.ERROR)
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class LanDiscovery:
+    """The nodes on this machine's networks; each may have any block.
+
+    Behaves otherwise as libernet.net.discovery.Discovery says.
+    State
+      _peers      the addresses of others, by the name of their service
+      _networks   in which addresses are taken for neighbours'
+    Tasks: run(). zeroconf has a thread of its own, from which `_Listener` tells of changes.
+    """
+
+    def __init__(self, exchange_port: int, met: Callable[[PeerAddress], None]) -> None:
+        """Announce *exchange_port* while run() runs; *met* is told of each new address."""
+        self._exchange_port = exchange_port
+        self._met = met
+        self._name = f"{secrets.token_hex(8)}.{SERVICE}"
+        self._peers: dict[str, list[PeerAddress]] = {}
+        self._networks: frozenset[_Network] = frozenset()
+
+    async def run(self) -> None:
+        """Announce and look until cancelled; anew when this machine's addresses change."""
+        while True:
+            own = await trio.to_thread.run_sync(_own_addresses)
+            self._networks = frozenset(network for _, network in own)
+            try:
+                await self._serve([address for address, _ in own])
+            except (OSError, zeroconf.Error) as exc:
+                _log.debug("the local network cannot be looked at: %s", exc)
+            self._peers.clear()
+            await trio.sleep(_LOOK_SECONDS)
+
+    async def announce(self, block_id: BlockId) -> None:
+        """Do nothing: neighbours ask for everything."""
+        await trio.lowlevel.checkpoint()
+
+    async def withdraw(self, block_id: BlockId) -> None:
+        """Do nothing, as nothing was announced."""
+        await trio.lowlevel.checkpoint()
+
+    async def find(self, block_id: BlockId, *, want: int = WANTED_PROVIDERS) -> list[Provider]:
+        """Return every neighbour, whatever the block."""
+        await trio.lowlevel.checkpoint()
+        return [Provider(address, HTTP_EXCHANGE) for address in self.peers_hint()]
+
+    def peers_hint(self) -> list[PeerAddress]:
+        """Return every neighbour."""
+        return list(dict.fromkeys(each for found in self._peers.values() for each in found))
+
+    def status(self) -> dict[str, Any]:
+        """Return the neighbours."""
+        return {"kind": "lan", "peers": [str(address) for address in self.peers_hint()]}
+
+    def found(self, name: str, port: int, addresses: Iterable[str]) -> None:
+        """Take in what a service called *name* says of where it is served."""
+        if name == self._name or not 0 < port < 65536:
+            return
+        if name not in self._peers and len(self._peers) >= MAX_PEERS:
+            return
+        near = [PeerAddress(text, port) for text in addresses if self._is_near(text)]
+        new = [each for each in near if each not in self.peers_hint()]
+        self._peers[name] = near[:4]
+        for address in new:
+            self._met(address)
+
+    def lost(self, name: str) -> None:
+        """Forget a service that said it ends, or was not heard of for long."""
+        self._peers.pop(name, None)
+
+    def _is_near(self, text: str) -> bool:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        if address.is_multicast or address.is_unspecified:
+            return False
+        return any(
+            address in network and address != network.broadcast_address
+            for network in self._networks
+            if network.version == address.version
+        )
+
+    async def _serve(self, addresses: list[str]) -> None:
+        """Announce and listen for as long as this machine has these addresses."""
+        if not addresses:
+            return await self._until_other(addresses)
+        token = trio.lowlevel.current_trio_token()
+        listener = _Listener(token.run_sync_soon, self)
+        service = await trio.to_thread.run_sync(
+            self._start, addresses, listener, abandon_on_cancel=True
+        )
+        try:
+            await self._until_other(addresses)
+        finally:
+            with trio.move_on_after(_STOP_SECONDS, shield=True):
+                await trio.to_thread.run_sync(service.close, abandon_on_cancel=True)
+
+    def _start(self, addresses: list[str], listener: "_Listener") -> zeroconf.Zeroconf:
+        service = zeroconf.Zeroconf(interfaces=addresses)
+        try:
+            info = zeroconf.ServiceInfo(
+                SERVICE,
+                self._name,
+                port=self._exchange_port,
+                parsed_addresses=addresses,
+                properties={b"v": VERSION},
+                server=f"{self._name.partition('.')[0]}.local.",
+            )
+            service.register_service(info)
+            zeroconf.ServiceBrowser(service, SERVICE, listener=listener)
+        except BaseException:
+            service.close()
+            raise
+        return service
+
+    async def _until_other(self, addresses: list[str]) -> None:
+        while True:
+            await trio.sleep(_LOOK_SECONDS)
+            own = await trio.to_thread.run_sync(_own_addresses)
+            if [address for address, _ in own] != addresses:
+                return
+
+
+class _Listener(zeroconf.ServiceListener):
+    """Hears of services, in zeroconf's thread; *tell* has a function called in trio's."""
+
+    def __init__(self, tell: Callable[..., None], lan: LanDiscovery) -> None:
+        self._tell = tell
+        self._lan = lan
+
+    def add_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
+        info = zc.get_service_info(type_, name, timeout=int(_RESOLVE_SECONDS * 1000))
+        if info is None or info.port is None or info.properties.get(b"v") != VERSION:
+            return
+        self._call(self._lan.found, name, info.port, info.parsed_addresses())
+
+    def update_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
+        self.add_service(zc, type_, name)
+
+    def remove_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
+        self._call(self._lan.lost, name)
+
+    def _call(self, act: Callable[..., None], *given: object) -> None:
+        try:
+            self._tell(act, *given)
+        except trio.RunFinishedError:
+            _log.debug("the program ended before zeroconf's thread")
+
+
+def _own_addresses() -> list[tuple[str, _Network]]:
+    """Return this machine's IPv4 addresses that others may reach, each with its network.
+
+    Multicast DNS over IPv6 needs more than addresses, and networks without IPv4 are rare in homes.
+    """
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            if not isinstance(ip.ip, str):
+                continue
+            address = ipaddress.IPv4Address(ip.ip)
+            if not address.is_loopback:
+                network = ipaddress.IPv4Network(f"{ip.ip}/{ip.network_prefix}", strict=False)
+                found.append((ip.ip, network))
+    return sorted(found, key=lambda each: each[0])
