@@ -101,9 +101,10 @@ def _mend_rows(bench: Workbench, ino: int) -> None:
     kept: list[Extent] = []
     for row in _rows(bench, ino):
         place = row.place()
-        known = None if place is None else _length_of(bench, place)
         extent = _extent(row, place, row.piece_length)
-        if extent is None and known is not None:
+        known = None
+        if extent is None and place is not None:
+            known = _length_of(bench, place)
             extent = _extent(row, place, known)
         if extent is not None:
             kept.append(extent)
@@ -121,8 +122,7 @@ def _mend_rows(bench: Workbench, ino: int) -> None:
             bench.found_again(alone, b"#%d.bytes" % ino, backup=backup, sentence=sentence)
         if row.has_range:
             kept += _lost(row.start, row.length)
-    # Ascending, what is noted later at the same place last.
-    bench.put_extents(ino, _apart(kept))
+    _put_apart(bench, ino, kept)
     bench.did(bench.paths.of(ino), "what is noted about its bytes is possible now", ino)
 
 
@@ -177,13 +177,23 @@ def _apart(extents: list[Extent]) -> list[Extent]:
 
 
 def _part_overlaps(bench: Workbench, ino: int) -> None:
-    """Show what begins later where two overlap; a copy in `lost+found` shows the other."""
     extents = []
     for row in _rows(bench, ino):
         extent = _extent(row, row.place(), row.piece_length)
         assert extent is not None, "what is not possible was taken out before"
         extents.append(extent)
-    bench.put_extents(ino, _apart(extents))
+    _put_apart(bench, ino, extents)
+
+
+def _put_apart(bench: Workbench, ino: int, extents: list[Extent]) -> None:
+    """Let a file show *extents*, ascending, and the later of two that overlap.
+
+    A copy in `lost+found` then shows the other.
+    """
+    shown = _apart(extents)
+    bench.put_extents(ino, shown)
+    if sum(extent.length for extent in shown) == sum(extent.length for extent in extents):
+        return
     copy = bench.new_ino()
     bench.make(copy, size=max(extent.end for extent in extents))
     bench.put_extents(copy, _apart(extents[::-1]))
@@ -240,7 +250,7 @@ def _keep_sound(bench: Workbench, ino: int, place: LogPlace) -> bool:
         sentence = "the length of its record in the data log was not the one noted"
     else:
         return False
-    bench.put_extents(ino, _apart(kept))
+    _put_apart(bench, ino, kept)
     bench.did(bench.paths.of(ino), sentence, ino)
     return is_rotten
 

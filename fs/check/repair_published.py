@@ -72,6 +72,8 @@ def _take_out(bench: Workbench, root: Root, reason: str) -> None:
     table = "publication" if root.table not in _KEYS else root.table
     key = _KEYS.get(table, "reference")
     [row] = bench.rows(f"SELECT * FROM {table} WHERE {key} IS ?", root.key)
+    if table == "snapshot":
+        row += tuple(bench.rows("SELECT tag FROM snapshot_tag WHERE snapshot IS ?", root.key))
     bench.took_out(table, row, root.where, f"it leads nowhere: {reason}")
     bench.rows(f"DELETE FROM {table} WHERE {key} IS ?", root.key)
 
@@ -147,13 +149,15 @@ def _mend_labels(bench: Workbench) -> None:
         "SELECT snapshot, tag FROM snapshot_tag WHERE typeof(tag) <> 'text' OR tag = ''"
         " OR snapshot NOT IN (SELECT number FROM snapshot)"
     ):
-        bench.rows("DELETE FROM snapshot_tag WHERE snapshot = ? AND tag IS ?", number, tag)
-        bench.did(f"snapshot {number}", f"it had the impossible tag {tag!r}")
+        bench.rows("DELETE FROM snapshot_tag WHERE snapshot IS ? AND tag IS ?", number, tag)
+        where = f"snapshot {number}"
+        bench.took_out("snapshot_tag", (number, tag), where, "the tag was not possible")
     for number, note in bench.rows(
         "SELECT number, note FROM snapshot WHERE typeof(note) <> 'text'"
     ):
         bench.rows("UPDATE snapshot SET note = '' WHERE number = ?", number)
-        bench.did(f"snapshot {number}", f"it had the impossible note {note!r}")
+        where = f"snapshot {number}"
+        bench.took_out("snapshot", (number, note), where, "the note was not possible")
 
 
 def _free_number(bench: Workbench, query: str) -> int:

@@ -1,10 +1,10 @@
 """Kill a node in miniature at each step that it does on the disk, and look at what is left.
 
-As a program, with step_killer preloaded: `every_step.py OPERATION KILLS` kills the operation at
-about so many of its steps, or at each if KILLS is 0; `every_step.py load FIRST END` plays with a
-node at random once for each number and kills it at a random step. Each time a fork of this process
-is killed, and what it leaves behind is checked: the tree is one that was since the last fsync that
-returned, and the consistency check finds nothing. It prints as JSON how often it killed.
+As a program, with step_killer preloaded: `every_step.py OPERATION KILLS` kills the operation, or
+`repair`, at about so many of its steps, at each if KILLS is 0; `every_step.py load FIRST END` plays
+with a node at random once for each number and kills it at a random step. Each time a fork of this
+process is killed, and what it leaves behind is checked: the tree is one that was since the last
+fsync that returned, and the consistency check finds nothing. It prints as JSON how often it killed.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import pickle
 import random
 import shutil
 import signal
+import sqlite3
 import stat
 import sys
 import traceback
@@ -25,6 +26,7 @@ from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # a program finds only its own folder
 
+from libernet.fs.check.repair import repair
 from libernet.fs.tree import RENAME_EXCHANGE
 from tests.support.caller import Seen
 from tests.support.consistency import assert_consistent
@@ -33,6 +35,13 @@ from tests.support.play import FIRST_STEPS, Play, Step, run_through
 from tests.support.sharing import SharingNode, sharing_node
 
 Picture = dict[str, Seen]
+
+_DAMAGE = """
+DELETE FROM entry WHERE name = CAST('one-1' AS BLOB);
+DELETE FROM inode WHERE ino = (SELECT ino FROM entry WHERE name = CAST('moved' AS BLOB));
+UPDATE inode SET nlink = 7 WHERE mode & 61440 = 4096;
+INSERT INTO entry VALUES (1000, CAST('nothing' AS BLOB), 999999);
+"""
 
 _LOAD_STEPS = 60
 _MOST_STEPS_ON_DISK = 400
@@ -94,6 +103,14 @@ async def _publish_to_all(node: SharingNode) -> None:
     await node.command("publish-flat", path="backups/b")
 
 
+async def _share(node: SharingNode) -> None:
+    await node.share("backups/b/one-2")
+
+
+async def _publish_a_stream(node: SharingNode) -> None:
+    await node.command("publish-stream", path=__file__)
+
+
 async def _collect(node: SharingNode) -> None:
     await node.command("gc")
 
@@ -107,6 +124,8 @@ OPERATIONS: dict[str, Callable[[SharingNode], Awaitable[None]]] = {
     "seal": _seal,
     "publish": _publish,
     "publish-to-all": _publish_to_all,
+    "publish-stream": _publish_a_stream,
+    "share": _share,
     "collect": _collect,
     "start": _nothing,
     "end": _nothing,
@@ -165,24 +184,59 @@ def _forked(body: Callable[[], None]) -> bool:
 
 def kill_at_every_step(operation: str, kills: int, killer: Killer) -> int:
     """Kill *operation* at about so many steps, at each if *kills* is 0; return how often."""
+
+    def operate(folder: Path, step: int) -> None:
+        run_through(_operate, folder, operation, killer, step)
+
     with quick_folder() as work:
-        begun, whole, state = work / "begun", work / "whole", work / "state"
-        run_through(_prepare, work / "node", begun)
-        before = _found(begun, work)
-        shutil.copytree(begun, whole)
-        assert not _forked(lambda: run_through(_operate, whole, operation, killer, 0))
-        after = _found(whole, work)
-        steps = int((work / "steps").read_text())
-        killed = 0
-        for step in range(1, steps + 1, max(1, steps // kills) if kills else 1):
-            shutil.copytree(begun, state)
-            was_killed = _forked(partial(run_through, _operate, state, operation, killer, step))
-            found = _found(state, work)
-            # All of the work is one generation: either it is there or not.
-            assert found in ((before, after) if was_killed else (after,)), f"at step {step}"
-            shutil.rmtree(state)
-            killed += was_killed
-        return killed
+        run_through(_prepare, work / "node", work / "begun")
+        before = _found(work / "begun", work)
+        return _kill_at_steps(work, kills, operate, lambda folder: None, before)
+
+
+def kill_at_every_step_of_a_repair(kills: int, killer: Killer) -> int:
+    """Kill a repair like an operation; a second one always comes to the same end."""
+
+    def mend(folder: Path, step: int) -> None:
+        killer.arm(folder, step)
+        assert repair(folder, clock=_now) != []
+        killer.tell_steps(folder.parent)
+
+    with quick_folder() as work:
+        run_through(_prepare, work / "node", work / "begun")
+        with sqlite3.connect(work / "begun" / "journal.sqlite") as journal:
+            journal.executescript(_DAMAGE)
+        journal.close()
+        return _kill_at_steps(work, kills, mend, lambda folder: repair(folder, clock=_now), None)
+
+
+def _kill_at_steps(
+    work: Path,
+    kills: int,
+    act: Callable[[Path, int], None],
+    recover: Callable[[Path], object],
+    before: Picture | None,
+) -> int:
+    """Kill *act* at steps of it, each time on a copy of what begun/ in *work* holds.
+
+    What *recover* makes of that is either as after the whole of it, or as *before*.
+    """
+    begun, whole, state = work / "begun", work / "whole", work / "state"
+    shutil.copytree(begun, whole)
+    assert not _forked(partial(act, whole, 0))
+    after = _found(whole, work)
+    steps = int((work / "steps").read_text())
+    killed = 0
+    for step in range(1, steps + 1, max(1, steps // kills) if kills else 1):
+        shutil.copytree(begun, state)
+        was_killed = _forked(partial(act, state, step))
+        recover(state)
+        found = _found(state, work)
+        # All of it is one transaction: either it is there or not.
+        assert found == after or (was_killed and found == before), f"at step {step}"
+        shutil.rmtree(state)
+        killed += was_killed
+    return killed
 
 
 def _found(folder: Path, work: Path) -> Picture:
@@ -303,6 +357,8 @@ def main(words: list[str]) -> None:
         match words:
             case "load", first, last:
                 killed = kill_under_load(range(int(first), int(last)), killer)
+            case "repair", kills:
+                killed = kill_at_every_step_of_a_repair(int(kills), killer)
             case operation, kills:
                 killed = kill_at_every_step(operation, int(kills), killer)
     print(json.dumps({"killed": killed}))

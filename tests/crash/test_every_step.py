@@ -1,4 +1,4 @@
-"""SIGKILL at each single step on the disk: a checkpoint, a seal, a publication, a start, an end."""
+"""SIGKILL at each single step that an operation does on the disk, and under load."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.crash import every_step
 
 FOLDER = Path(__file__).parent
 
-KILLS = 20
+KILLS = 15
 """How many steps of an operation are tried; each one with --long."""
 
 PLAYS = 60
@@ -43,7 +43,7 @@ def killed(library: Path, *words: str, seconds: float = 120) -> int:
     return count
 
 
-@pytest.mark.parametrize("operation", every_step.OPERATIONS)
+@pytest.mark.parametrize("operation", [*every_step.OPERATIONS, "repair"])
 def test_killed_at_steps_of_an_operation_all_of_it_is_there_or_nothing(
     library: Path, operation: str
 ) -> None:
@@ -51,7 +51,7 @@ def test_killed_at_steps_of_an_operation_all_of_it_is_there_or_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("operation", every_step.OPERATIONS)
+@pytest.mark.parametrize("operation", [*every_step.OPERATIONS, "repair"])
 def test_killed_at_every_step_of_an_operation_all_of_it_is_there_or_nothing(
     library: Path, operation: str
 ) -> None:

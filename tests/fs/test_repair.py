@@ -203,6 +203,35 @@ def test_of_overlapping_extents_both_versions_are_kept(state: BrokenState) -> No
     assert_repaired(state.folder)
 
 
+def test_beside_an_impossible_extent_both_versions_of_an_overlap_are_kept(
+    state: BrokenState,
+) -> None:
+    ino = state.inos["b/large"]
+    with state.journal() as journal:
+        rows = journal.execute(
+            "SELECT start, length FROM extent WHERE ino = ? ORDER BY start", (ino,)
+        ).fetchall()
+    (first, _), *_, (start, length) = rows
+    overlap = min(10, length)
+    before = files(state.folder)[ino][2]
+    assert before is not None
+    state.run(
+        f"UPDATE extent SET start = {start - overlap} WHERE ino = {ino} AND start = {start};"
+        f"UPDATE extent SET skip = -1 WHERE ino = {ino} AND start = {first}"
+    )
+    repair(state.folder)
+    assert_repaired(state.folder)
+    with storage.opened(state.folder) as disk:
+        pieces = PieceReader(disk.log, disk.store)
+        inos = BrokenState(state.folder).inos
+        for path, expected in (
+            ("b/large", before[start : start + overlap]),
+            (f"b/lost+found/#{ino}.other", before[start - overlap : start]),
+        ):
+            extents = disk.reader.extents(inos[path])
+            assert bytes(pieces.range(extents, start - overlap, start)) == expected
+
+
 def test_a_range_whose_chunk_is_missing_stays_an_error_and_heals(state: BrokenState) -> None:
     ino = state.inos["b/large"]
     before = files(state.folder)[ino][2]
@@ -302,7 +331,16 @@ _COLUMNS = {
         *("block_id", "suite", "block_key", "segment", "position"),
     ],
     "folder_document": ["ino", "generation", "json_bytes", "levels", "reference"],
-    "snapshot": ["backup", "backup_name", "name", "reference", "generation", "published_ns"],
+    "snapshot": [
+        "backup",
+        "backup_name",
+        "name",
+        "reference",
+        "generation",
+        "published_ns",
+        "note",
+    ],
+    "snapshot_tag": ["snapshot", "tag"],
     "share": ["reference", "path", "shared_ns"],
     "opened": ["name", "reference", "opened_ns"],
     "publication": ["reference", "path", "kind", "published_ns"],
@@ -331,6 +369,7 @@ def corrupt(state: BrokenState, table: str, column: str | None, pick: int, value
         "xattr": ("ino", "name"),
         "meta": ("key",),
         "opened": ("name",),
+        "snapshot_tag": ("snapshot", "tag"),
     }.get(table, (key or "reference",))
     with state.journal() as journal:
         rows = journal.execute(f"SELECT {', '.join(keys)} FROM {table} ORDER BY 1").fetchall()

@@ -40,7 +40,9 @@ async def _make(folder: Path, copy: Path) -> None:
         await caller.write("backups/b/large", 10_000, os.urandom(LARGE_BYTES - 10_000))
         async with caller.at("backups/b/sub/deep/file") as ino:
             await node.node.namespace.set_xattr(ino, b"user.colour", b"blue")
-        await node.command("snapshot", name="b")
+        published = await node.command("snapshot", name="b")
+        snapshot = f"b/{published['published']}"
+        await node.command("tag", snapshots=[snapshot], add=["keep", "me"], remove=[])
         await node.share("backups/b/sub")
         await node.command("publish-flat", path="backups/b/sub")
         (folder / "outside").write_bytes(b"for all " * 1000)
