@@ -8,6 +8,7 @@ from libernet.blocks.reference import Reference, Suite
 from libernet.blocks.sealing import unseal
 from libernet.blocks.store import Store
 from libernet.blocks.store_check import Fault, Pace
+from libernet.blocks.store_check import Finding as StoreFinding
 from libernet.fs.check.findings import Finding, Severity
 from libernet.fs.check.paths import Paths
 from libernet.fs.content import LogPlace
@@ -34,12 +35,23 @@ _SEVERITIES = {
 def store_findings(
     store: Store, *, read: Callable[[StoredId], bytes] | None, pace: Pace
 ) -> Iterator[Finding]:
-    """Yield what the store finds wrong with itself."""
+    """Yield what the store finds wrong with itself; what is being put meanwhile is no stray."""
+    strays = []
     for found in store.check(read=read, pace=pace):
-        where = "store" if found.block_id is None else f"block {found.block_id}"
-        block = "" if found.block_id is None else str(found.block_id)
-        rule, severity = f"store-{found.fault}", _SEVERITIES[found.fault]
-        yield Finding(rule, severity, where, found.sentence, block)
+        if found.fault is Fault.STRAY:
+            strays.append(found)
+        else:
+            yield _store_finding(found)
+    for found in strays:
+        if found.block_id is None or found.block_id not in store:
+            yield _store_finding(found)
+
+
+def _store_finding(found: StoreFinding) -> Finding:
+    block = "" if found.block_id is None else str(found.block_id)
+    where = f"block {block}" if block else "store"
+    rule, severity = f"store-{found.fault}", _SEVERITIES[found.fault]
+    return Finding(rule, severity, where, found.sentence, block)
 
 
 class ChunkKeys:

@@ -91,6 +91,7 @@ async def test_a_value_that_is_not_here_is_an_error_of_its_own(node: SharingNode
     )
     good = block.read_bytes()
     block.write_bytes(bytes(len(good)))
+    node.broken |= {"block-missing"}
     with pytest.raises(BlockCorrupt):
         await node.caller.xattrs(f"{reference}/d")
     with pytest.raises(BlockNotFound):
