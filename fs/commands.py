@@ -21,6 +21,7 @@ _COMMANDS = {
     "backup": "libernet.fs.backup_commands:backup",
     "check": "libernet.fs.check_commands:check_command",
     "close": "libernet.fs.sharing_commands:close",
+    "dht": "libernet.fs.dht_commands:dht",
     "diff": "libernet.fs.tree_commands:diff",
     "fetch": "libernet.fs.fetch_commands:fetch",
     "find": "libernet.fs.tree_commands:find",

@@ -39,6 +39,8 @@ class MountedNode:
             announce=self._network.announcer.add,
             withdraw=self._network.announcer.remove,
             status=self._network.status,
+            announce_identifier=self._network.announce_identifier,
+            find_identifier=self._network.find_identifier,
         )
         node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
         self._web = WebServer(Site(node.namespace, node.blocks))

@@ -14,6 +14,7 @@ from libernet.fs.arguments import text, texts
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
 from libernet.fs.control import TellingHandler
+from libernet.fs.dht_handlers import DhtHandlers
 from libernet.fs.fetch_handlers import FetchHandlers
 from libernet.fs.history_handlers import HistoryCommands
 from libernet.fs.inode import ROOT_INO
@@ -58,6 +59,7 @@ class NodeCommands:
             "open": self._open,
             "close": self._close,
             "peers": self._peers,
+            **DhtHandlers(self._node.outside).handlers(),
             **PublishCommands(
                 self._node.paths, self._node.flat_publisher, self._node.stream_publisher
             ).handlers(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from libernet.blocks.errors import DhtError
 from libernet.blocks.ids import BlockId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
@@ -52,6 +53,7 @@ class Network:
     State
       fetcher     the source of blocks that the mount reads from
       announcer   what others are told
+      _dht        the DHT while it runs
       _port       where peers are served, 0 while they are not
       _last_port  where they were served last; 0 before the start. Once it started, what breaks is
                   no reason to end the mount
@@ -67,6 +69,7 @@ class Network:
         self._discovery = ChainDiscovery(self._static)
         self._peers = Peers()
         self._server = ExchangeServer(StoreOffer(store))
+        self._dht: DhtDiscovery | None = None
         self._port = 0
         self._last_port = 0
         self.announcer = Announcer(self._discovery, is_here=store.__contains__)
@@ -97,6 +100,20 @@ class Network:
             "failures": self.fetcher.failures(),
         }
 
+    async def announce_identifier(self, identifier: bytes, port: int) -> int:
+        """Announce in the DHT what `DhtDiscovery.announce_identifier` does."""
+        return await self._running_dht().announce_identifier(identifier, port)
+
+    async def find_identifier(self, identifier: bytes, want: int) -> list[str]:
+        """Return HOST:PORT of whoever announced an identifier."""
+        found = await self._running_dht().find_identifier(identifier, want=want)
+        return [str(address) for address in found]
+
+    def _running_dht(self) -> DhtDiscovery:
+        if self._dht is None:
+            raise DhtError("the network is down")
+        return self._dht
+
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         settings = self._settings
         try:
@@ -119,11 +136,13 @@ class Network:
                     nursery.start_soon(lan.run)
                     members.insert(1, lan)
                 self._discovery.set_members(*members)
+                self._dht = dht
                 await nursery.start(self.fetcher.run)
                 nursery.start_soon(self.announcer.run)
                 self._port = self._last_port = port
                 task_status.started()
         finally:
+            self._dht = None
             self._port = 0
             self._peers.close()
 

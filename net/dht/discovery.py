@@ -16,7 +16,7 @@ from libernet.blocks.ids import BlockId
 from libernet.net.address import PeerAddress
 from libernet.net.dht.contact import AddressPolicy
 from libernet.net.dht.endpoint import Identity
-from libernet.net.dht.keys import SHA256_NAMESPACE, routing_key
+from libernet.net.dht.keys import IDENTIFIER_NAMESPACE, SHA256_NAMESPACE, routing_key
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.portal import Portal
@@ -129,6 +129,21 @@ class DhtDiscovery:
         key = routing_key(SHA256_NAMESPACE, block_id)
         run = await self._in_touch()
         return await run.portal.call(run.node.find, key, want)
+
+    async def announce_identifier(self, identifier: bytes, port: int) -> int:
+        """Say that another program is reached at this machine's *port*; return how many know.
+
+        For RECORD_SECONDS. Raises DhtError when nobody took it.
+        """
+        run = await self._in_touch()
+        key = routing_key(IDENTIFIER_NAMESPACE, identifier)
+        return await run.portal.call(run.node.announce, key, port, 0)
+
+    async def find_identifier(self, identifier: bytes, *, want: int) -> list[PeerAddress]:
+        """Return where programs announced an identifier; DhtError if nobody answers."""
+        run = await self._in_touch()
+        key = routing_key(IDENTIFIER_NAMESPACE, identifier)
+        return [each.address for each in await run.portal.call(run.node.find, key, want)]
 
     def peers_hint(self) -> list[PeerAddress]:
         """Return where contacts serve blocks, those first that answered last."""

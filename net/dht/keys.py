@@ -10,6 +10,10 @@ SHA256_NAMESPACE = b"sha256:"
 """Namespace of Libernet's blocks."""
 
 
+IDENTIFIER_NAMESPACE = b"id:"
+"""Namespace of what other programs announce: identifiers of any length."""
+
+
 def routing_key(namespace: bytes, identifier: bytes) -> bytes:
     """Return the key under which *identifier* is announced and looked up.
 
