@@ -1,7 +1,9 @@
 """What the peer port answers: an ASGI application that knows blocks by their ids and no more.
 
-    GET, HEAD /sha256/ID    the block, application/octet-stream
-    POST /sha256/           a batch of blocks, see wire.py
+    GET, HEAD /sha256/ID        the block, application/octet-stream
+    GET, HEAD /sha384/ID        the same for a blob of LBRYnet
+    GET /sha256/like/ID         public blocks with ids like that one, {"/sha256/ID": bytes}
+    POST /sha256/               a batch of blocks, see wire.py
 
 Everything else is 404 or 405: nothing with a key, no listing, no redirect.
 """
@@ -13,19 +15,22 @@ from typing import cast
 import trio
 from hypercorn.typing import ASGIFramework
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
 from libernet.blocks.errors import FormatError, StoreError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId, StoredId
 from libernet.net.exchange.offer import Offer
 from libernet.net.exchange.wire import (
     BATCH_ANSWER_TYPE,
     BATCH_REQUEST_TYPE,
+    BLOBS_PATH,
     BLOCK_TYPE,
     BLOCKS_PATH,
+    LIKE_PATH,
     MAX_BATCH_BLOCK_BYTES,
     batch_record,
+    block_path,
     parse_batch_request,
 )
 
@@ -43,7 +48,9 @@ def exchange_app(offer: Offer) -> ASGIFramework:
     router = Router(
         [
             Route(BLOCKS_PATH, _guarded(blocks.batch), methods=["POST"]),
+            Route(LIKE_PATH + "{block_id}", _guarded(blocks.like), methods=["GET", "HEAD"]),
             Route(BLOCKS_PATH + "{block_id}", _guarded(blocks.block), methods=["GET", "HEAD"]),
+            Route(BLOBS_PATH + "{blob_id}", _guarded(blocks.blob), methods=["GET", "HEAD"]),
         ],
         redirect_slashes=False,
     )
@@ -75,6 +82,24 @@ class _Blocks:
             block_id = BlockId.parse(request.path_params["block_id"])
         except FormatError:  # its text is not sent: it quotes what a page elsewhere may have made
             return PlainTextResponse("a block id is 64 lower-case hex digits\n", 400)
+        return await self._stored(block_id, request)
+
+    async def blob(self, request: Request) -> Response:
+        try:
+            blob_id = BlobId.parse(request.path_params["blob_id"])
+        except FormatError:
+            return PlainTextResponse("a blob id is 96 lower-case hex digits\n", 400)
+        return await self._stored(blob_id, request)
+
+    async def like(self, request: Request) -> Response:
+        try:
+            target = BlockId.parse(request.path_params["block_id"])
+        except FormatError:
+            return PlainTextResponse("a block id is 64 lower-case hex digits\n", 400)
+        found = {block_path(block_id): size for block_id, size in await self._offer.like(target)}
+        return JSONResponse(found, 200 if found else 404)  # as the original says that none is
+
+    async def _stored(self, block_id: StoredId, request: Request) -> Response:
         size_bytes = await self._offer.size(block_id)
         if size_bytes is None:
             return _absent()

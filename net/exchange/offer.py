@@ -6,7 +6,7 @@ from typing import Protocol
 import trio
 
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.store import Store
 
 READING_THREADS = 4
@@ -17,19 +17,23 @@ threads and disk free."""
 class Offer(Protocol):
     """Decide which blocks peers may have, and read them."""
 
-    async def size(self, block_id: BlockId) -> int | None:
+    async def size(self, block_id: StoredId) -> int | None:
         """Return how many bytes the block has, None when it is not here or not for peers."""
         ...
 
-    async def read(self, block_id: BlockId) -> bytes | None:
+    async def read(self, block_id: StoredId) -> bytes | None:
         """Return the block, checked against its id, None when it is not here or not for peers.
 
         Raises StoreError when the store cannot say.
         """
         ...
 
+    async def like(self, target: BlockId) -> list[tuple[BlockId, int]]:
+        """Return the public blocks with ids most like *target*, best first, with their sizes."""
+        ...
 
-async def everything(block_id: BlockId) -> bool:
+
+async def everything(block_id: StoredId) -> bool:
     """Let peers have any block: who knows an id has been told it by someone who may."""
     return True
 
@@ -38,17 +42,17 @@ class StoreOffer:
     """Blocks of the local store that *may_serve* agrees to."""
 
     def __init__(
-        self, store: Store, may_serve: Callable[[BlockId], Awaitable[bool]] = everything
+        self, store: Store, may_serve: Callable[[StoredId], Awaitable[bool]] = everything
     ) -> None:
         self._store = store
         self._may_serve = may_serve
         self._threads = trio.CapacityLimiter(READING_THREADS)
 
-    async def size(self, block_id: BlockId) -> int | None:
+    async def size(self, block_id: StoredId) -> int | None:
         """Return the size from the store's index; the block itself is not looked at."""
         return self._store.size(block_id) if await self._may_serve(block_id) else None
 
-    async def read(self, block_id: BlockId) -> bytes | None:
+    async def read(self, block_id: StoredId) -> bytes | None:
         """Return the block; a damaged one is set aside by the store and counts as absent."""
         if not await self._may_serve(block_id):
             return None
@@ -60,3 +64,8 @@ class StoreOffer:
             return await trio.to_thread.run_sync(self._store.get, block_id, limiter=self._threads)
         except (BlockNotFound, BlockCorrupt):
             return None
+
+    async def like(self, target: BlockId) -> list[tuple[BlockId, int]]:
+        """Return what the store speaks of: nobody learns of private blocks."""
+        found = self._store.like.best(target)
+        return [each for each in found if await self._may_serve(each[0])]

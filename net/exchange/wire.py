@@ -18,6 +18,9 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 
 BLOCKS_PATH = "/sha256/"
 
+LIKE_PATH = "/sha256/like/"
+BLOBS_PATH = "/sha384/"
+
 BLOCK_TYPE = "application/octet-stream"
 BATCH_REQUEST_TYPE = "application/vnd.libernet.block-ids.v1"
 BATCH_ANSWER_TYPE = "application/vnd.libernet.blocks.v1"

@@ -1,5 +1,6 @@
 """The server against scripted clients, in memory and on a virtual clock."""
 
+import json
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from libernet.blocks.errors import StoreError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.exchange.connection import ServerLimits
 from libernet.net.exchange.protocol import MAX_HEAD_BYTES
@@ -147,7 +148,6 @@ async def test_an_absent_block_is_404(
         ("GET", f"/sha256/{HELLO_ID}/", 404),
         ("GET", f"/sha256/{HELLO_ID}/aes256/{KEY}", 404),
         ("GET", f"/sha256/{HELLO_ID}/aes256gcm/{KEY}/a/file", 404),
-        ("GET", f"/sha256/like/{HELLO_ID}", 404),
         ("GET", f"//sha256/{HELLO_ID}", 404),
         ("GET", "/", 404),
         ("GET", "*", 404),
@@ -186,6 +186,32 @@ async def test_an_offer_decides_what_is_served(
 ) -> None:
     server = Server(nursery, DictOffer([b"another"]))
     assert status_of(await server.ask(request("GET", f"/sha256/{HELLO_ID}"))) == 404
+
+
+async def test_a_blob_is_served_by_its_longer_id(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    offer = DictOffer([])
+    blob_id = BlobId.of(HELLO)
+    offer.blocks[blob_id] = HELLO
+    server = Server(nursery, offer)
+    answer = await server.ask(request("GET", f"/sha384/{blob_id}"))
+    assert (status_of(answer), body_of(answer)) == (200, HELLO)
+    assert header_of(answer, "etag") == f'"{blob_id}"'
+    for path, status in ((f"/sha384/{BlobId.of(b'')}", 404), (f"/sha384/{HELLO_ID}", 400)):
+        assert status_of(await server.ask(request("GET", path))) == status
+
+
+async def test_public_blocks_like_another_are_told(
+    autojump_clock: MockClock, server: Server
+) -> None:
+    near, far = (bytes([HELLO_ID[0] ^ bit]) + bytes(31) for bit in (0, 1))
+    answer = await server.ask(request("GET", f"/sha256/like/{BlockId(near)}"))
+    assert (status_of(answer), header_of(answer, "content-type")) == (200, "application/json")
+    assert json.loads(body_of(answer)) == {f"/sha256/{HELLO_ID}": len(HELLO)}
+    answer = await server.ask(request("GET", f"/sha256/like/{BlockId(far)}"))
+    assert (status_of(answer), body_of(answer)) == (404, b"{}")
+    assert status_of(await server.ask(request("GET", "/sha256/like/none"))) == 400
 
 
 async def test_a_batch_answers_in_the_order_asked(

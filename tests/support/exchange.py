@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, memory_stream_pair
 
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.streams import Dial
 
@@ -22,13 +22,20 @@ class DictOffer:
     """An offer of the given blocks."""
 
     def __init__(self, blocks: Iterable[bytes] = (HELLO,)) -> None:
-        self.blocks = {BlockId.of(block): block for block in blocks}
+        self.blocks: dict[StoredId, bytes] = {BlockId.of(block): block for block in blocks}
 
-    async def size(self, block_id: BlockId) -> int | None:
+    async def size(self, block_id: StoredId) -> int | None:
         return len(self.blocks[block_id]) if block_id in self.blocks else None
 
-    async def read(self, block_id: BlockId) -> bytes | None:
+    async def read(self, block_id: StoredId) -> bytes | None:
         return self.blocks.get(block_id)
+
+    async def like(self, target: BlockId) -> list[tuple[BlockId, int]]:
+        return [
+            (block_id, len(block))
+            for block_id, block in self.blocks.items()
+            if isinstance(block_id, BlockId) and block_id[0] == target[0]
+        ]
 
 
 class MemoryPeerStream:
