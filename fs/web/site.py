@@ -62,10 +62,27 @@ class _Place:
     path: tuple[bytes, ...]
     is_folder: bool
 
-    def etag(self, *more: bytes) -> str:
+    def etag(self) -> str:
         """Return what stands for the content: its name in something that never changes."""
-        names = b"/".join((*self.top, *self.path, *more))
+        names = b"/".join((*self.top, *self.path))
         return f'"{hashlib.sha256(names).hexdigest()[:32]}"'
+
+    def below(self, name: bytes) -> "_Place":
+        """Return the place of a file in this folder."""
+        return _Place(self.top, (*self.path, name), is_folder=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A request for something in the tree, and what is given back when it was answered."""
+
+    request: Request
+    walk: Walk
+    needed: ExitStack
+
+    async def go(self, place: _Place) -> Entry:
+        """Return what is at a place; see Walk.go."""
+        return await self.walk.go(place.top, place.path)
 
 
 class Site:
@@ -118,53 +135,47 @@ class Site:
         return Answer(status, headers, content[span.start : span.stop])
 
     async def _shown(self, request: Request, place: _Place, needed: ExitStack) -> Answer:
-        walk = Walk(self._namespace)
-        needed.callback(walk.end)
-        found = await walk.go(place.top, place.path)
+        visit = _Visit(request, Walk(self._namespace), needed)
+        needed.callback(visit.walk.end)
+        found = await visit.go(place)
         if not stat.S_ISDIR(found.look.mode):
             if place.is_folder:
                 raise os_error(errno.ENOTDIR)
-            return await self._file(request, place, (), walk, found, needed)
+            return await self._file(visit, place, found)
         if not place.is_folder:
             location = "/".join(["", *request.path.strip("/").split("/"), ""])
             return Answer(301, UNCHANGING | {"location": location})
         if not _wants_json(request):
             index = await self._namespace.index(found.ino)
-            if index is not None and (file := await self._index_file(walk, place, index)):
-                answer = await self._file(request, place, (index,), walk, file, needed)
+            page = None if index is None else place.below(index)
+            if page is not None and (file := await self._page(visit, page)):
+                answer = await self._file(visit, page, file)
                 return Answer(answer.status, {**answer.headers, "vary": "accept"}, answer.body)
         return await self._listing(request, place, found)
 
-    async def _index_file(self, walk: Walk, place: _Place, index: bytes) -> Entry | None:
+    async def _page(self, visit: _Visit, place: _Place) -> Entry | None:
+        """Return the file that a bundle names as its index, None if it is none."""
         try:
-            found = await walk.go(place.top, (*place.path, index))
+            found = await visit.go(place)
         except FileNotFoundError:
             return None
         return found if stat.S_ISREG(found.look.mode) else None
 
-    async def _file(
-        self,
-        request: Request,
-        place: _Place,
-        below: tuple[bytes, ...],
-        walk: Walk,
-        found: Entry,
-        needed: ExitStack,
-    ) -> Answer:
-        etag = place.etag(*below)
+    async def _file(self, visit: _Visit, place: _Place, found: Entry) -> Answer:
+        request, etag = visit.request, place.etag()
         headers = UNCHANGING | STRANGERS | {"etag": etag}
         if is_known(request.headers, etag):
             return Answer(304, headers)
         if not stat.S_ISREG(found.look.mode):
             raise Refusal(404, "this is neither a file nor a folder: it has no content")
         file = await self._namespace.open(found.ino, os.O_RDONLY)
-        needed.callback(self._namespace.close, file)
+        visit.needed.callback(self._namespace.close, file)
         if not found.is_lasting:
             # A stream's length is known for sure when its end was read.
             await self._namespace.read(file, max(found.look.size - 1, 0), 1)
-            found = await walk.go(place.top, (*place.path, *below))
+            found = await visit.go(place)
         status, span, more = _span(request, etag, found.look.size)
-        name = [*place.top, *place.path, *below][-1]
+        name = [*place.top, *place.path][-1]
         headers |= more | {"content-type": media_type(name), "content-length": str(len(span))}
         if request.is_head:
             return Answer(status, headers)
