@@ -9,13 +9,11 @@ import trio
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.store import Store
-from libernet.fs.beside import beside
+from libernet.fs.beside import beside, telling
 from libernet.fs.control import Tell
 from libernet.fs.sources.backup import Request, SourceBackups, Totals
 from libernet.fs.sources.mirror import Progress
 from libernet.fs.sources.rules import Rules
-
-_NOTE_SECONDS = 0.5
 
 Answer = dict[str, Any]
 
@@ -36,7 +34,7 @@ class BackupHandlers:
         totals = Totals()
         async with (
             beside(partial(self._backups.count, request, totals)),
-            beside(partial(_tell_progress, progress, totals, tell)),
+            telling(tell, partial(_note, progress, totals)),
         ):
             snapshot = await self._backups.run(request, progress)
         after = await trio.to_thread.run_sync(self._store.totals)
@@ -52,18 +50,15 @@ class BackupHandlers:
         }
 
 
-async def _tell_progress(progress: Progress, totals: Totals, tell: Tell) -> None:
-    while True:
-        await trio.sleep(_NOTE_SECONDS)
-        await tell(
-            {
-                "done": progress.files + progress.others,
-                "bytes": progress.total_bytes,
-                "of": totals.files if totals.is_known else None,
-                "of_bytes": totals.bytes if totals.is_known else None,
-                "current": os.fsdecode(progress.current),
-            }
-        )
+def _note(progress: Progress, totals: Totals) -> Answer:
+    """Return how far it is."""
+    return {
+        "done": progress.files + progress.others,
+        "bytes": progress.total_bytes,
+        "of": totals.files if totals.is_known else None,
+        "of_bytes": totals.bytes if totals.is_known else None,
+        "current": os.fsdecode(progress.current),
+    }
 
 
 def _counts(progress: Progress) -> Answer:

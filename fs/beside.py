@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
+
+_NOTE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -31,3 +34,18 @@ async def beside(task: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
     if failures:
         raise failures[0]
+
+
+@asynccontextmanager
+async def telling(
+    tell: Callable[[dict[str, Any]], Awaitable[None]], note: Callable[[], dict[str, Any]]
+) -> AsyncIterator[None]:
+    """Tell what *note* returns each half second while the body runs."""
+
+    async def go_on() -> None:
+        while True:
+            await trio.sleep(_NOTE_SECONDS)
+            await tell(note())
+
+    async with beside(go_on):
+        yield

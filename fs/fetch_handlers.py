@@ -4,16 +4,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-import trio
-
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
-from libernet.fs.beside import beside
+from libernet.fs.beside import telling
 from libernet.fs.control import Tell
 from libernet.fs.fetching import Fetched, Fetching
 from libernet.fs.shelf import Shelf
-
-_NOTE_SECONDS = 0.5
 
 Answer = dict[str, Any]
 
@@ -33,7 +29,7 @@ class FetchHandlers:
             await self._fetching.unpin(reference)
         else:
             is_pinned = arguments.get("pin") is True
-            async with beside(partial(_tell_progress, fetched, tell)):
+            async with telling(tell, partial(_note, fetched)):
                 await self._fetching.fetch(reference, fetched, pin=is_pinned)
         return asdict(fetched)
 
@@ -52,14 +48,11 @@ class FetchHandlers:
         return reference
 
 
-async def _tell_progress(fetched: Fetched, tell: Tell) -> None:
-    while True:
-        await trio.sleep(_NOTE_SECONDS)
-        await tell(
-            {
-                "done": fetched.done,
-                "bytes": fetched.fetched_bytes,
-                "of": fetched.needed if fetched.is_known else None,
-                "current": "",
-            }
-        )
+def _note(fetched: Fetched) -> Answer:
+    """Return how far it is."""
+    return {
+        "done": fetched.done,
+        "bytes": fetched.fetched_bytes,
+        "of": fetched.needed if fetched.is_known else None,
+        "current": "",
+    }

@@ -12,7 +12,7 @@ import trio
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
 from libernet.blocks.store import Store
-from libernet.fs.beside import beside
+from libernet.fs.beside import beside, telling
 from libernet.fs.control import Tell
 from libernet.fs.mount_paths import MountPaths, parts_of, told
 from libernet.fs.nodes import FileNode, FolderNode, Node
@@ -20,7 +20,6 @@ from libernet.fs.own_places import own_places, refuse_own
 from libernet.fs.restore.restorer import Options, Restored, Restorer
 from libernet.fs.restore.writing import Writer
 
-_NOTE_SECONDS = 0.5
 _PAGE_ENTRIES = 1000
 
 Answer = dict[str, Any]
@@ -52,7 +51,7 @@ class RestoreHandlers:
         restorer = Restorer(self._store, Writer(trusted=is_ours), options, restored)
         async with (
             beside(partial(totals.count, source)),
-            beside(partial(_tell_progress, restored, totals, tell)),
+            telling(tell, partial(_note, restored, totals)),
         ):
             await restorer.run(name, source, os.fsencode(target))
         counts = asdict(restored)
@@ -111,15 +110,12 @@ async def _folders_and_files(folder: FolderNode) -> list[Node]:
     return found
 
 
-async def _tell_progress(restored: Restored, totals: _Totals, tell: Tell) -> None:
-    while True:
-        await trio.sleep(_NOTE_SECONDS)
-        await tell(
-            {
-                "done": restored.files,
-                "bytes": restored.total_bytes,
-                "of": totals.files if totals.is_known else None,
-                "of_bytes": totals.bytes if totals.is_known else None,
-                "current": os.fsdecode(restored.current),
-            }
-        )
+def _note(restored: Restored, totals: _Totals) -> Answer:
+    """Return how far it is."""
+    return {
+        "done": restored.files,
+        "bytes": restored.total_bytes,
+        "of": totals.files if totals.is_known else None,
+        "of_bytes": totals.bytes if totals.is_known else None,
+        "current": os.fsdecode(restored.current),
+    }
