@@ -156,7 +156,10 @@ class Witness:
                 return done
             if not nearest or len(differences) < len(nearest):
                 nearest = [f"nearest after {done} steps", *differences]
-        raise AssertionError(f"the tree was never so in {possible}: {nearest[:12]}")
+        last = steps[max(0, possible.start - 3) : possible.stop]
+        raise AssertionError(
+            f"the tree was never so in {possible}: {nearest[:12]}; the last steps were {last}"
+        )
 
     def assert_intact(self) -> None:
         """Check that the backup is exactly the model's tree."""
