@@ -1,6 +1,7 @@
 """The power goes: what the disk has then is a tree that was, with all fsynced in it."""
 
 import copy
+import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.crash.workload import Planner
 from tests.support.node import Node
 
 ROUNDS = 5
+CALLERS = 2  # of fsync at one time: one checkpoint may answer both
 STEPS = 700
 DISK_BYTES = 512 * 1024 * 1024
 
@@ -34,15 +36,24 @@ def node_on_disk(ext4: Disk, tmp_path: Path) -> Iterator[Node]:
 def cut_power_while_working(
     witness: Witness, ext4: Disk, steps: list[Step], draw: random.Random, *, syncs: bool
 ) -> Reports:
-    """Cut the power when a random call has begun, or some time after."""
+    """Cut the power when a random call has begun, or some time after.
+
+    An fsync that was under way then does not count, whatever it returned: ext4's shutdown lets the
+    one fdatasync that is under way succeed though its transaction was given up (seen: Linux 6.18, a
+    program that does nothing but write and fdatasync, in 27 of 150 cuts, and never more than one).
+    """
     with witness.working(steps, syncs=syncs) as child:
         child.until_started(draw.randrange(len(steps)))
         child.during(draw.choice((0.0, 0.005, 0.05)) * draw.random())
         assert not child.reports.failed
+        before = child.take()
         with doomed(witness.node.pid):
             ext4.cut_power()
+            after = child.take()
             child.during(0.02)  # an fsync must not return as if nothing had happened
-        return child.to_end()
+        reports = child.to_end()
+        assert reports.fsyncs <= after.fsyncs + CALLERS
+        return dataclasses.replace(reports, fsynced=before.fsynced)
 
 
 def check_after_power_cuts(node: Node, ext4: Disk, rounds: range) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import json
 import os
 import select
@@ -34,6 +35,8 @@ class Reports:
     """When each call began, in nanoseconds of the monotonic clock."""
     fsynced: int = -1
     """The last call that an fsync which returned has covered."""
+    fsyncs: int = 0
+    """How many fsyncs have returned."""
     failed: int = 0
     """The errno of the call that failed."""
     finished: bool = False
@@ -45,6 +48,7 @@ class Reports:
                 self.started.append(int(numbers[1]))
             case b"fsynced":
                 self.fsynced = max(self.fsynced, int(numbers[0]))
+                self.fsyncs += 1
             case b"failed":
                 self.failed = int(numbers[1])
             case b"finished":
@@ -73,6 +77,12 @@ class Child:
         deadline = time.monotonic() + SECONDS
         while len(self.reports.started) < count and self._read(deadline):
             assert time.monotonic() < deadline, f"call {len(self.reports.started)} does not return"
+
+    def take(self) -> Reports:
+        """Return what was told until now."""
+        while select.select([self._pipe], [], [], 0)[0] and self._read(time.monotonic()):
+            pass
+        return dataclasses.replace(self.reports)
 
     def during(self, seconds: float) -> None:
         """Take reports for some time."""
