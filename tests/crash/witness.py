@@ -35,8 +35,6 @@ class Reports:
     """When each call began, in nanoseconds of the monotonic clock."""
     fsynced: int = -1
     """The last call that an fsync which returned has covered."""
-    fsyncs: int = 0
-    """How many fsyncs have returned."""
     failed: int = 0
     """The errno of the call that failed."""
     finished: bool = False
@@ -48,7 +46,6 @@ class Reports:
                 self.started.append(int(numbers[1]))
             case b"fsynced":
                 self.fsynced = max(self.fsynced, int(numbers[0]))
-                self.fsyncs += 1
             case b"failed":
                 self.failed = int(numbers[1])
             case b"finished":
@@ -82,7 +79,7 @@ class Child:
         """Return what was told until now."""
         while select.select([self._pipe], [], [], 0)[0] and self._read(time.monotonic()):
             pass
-        return dataclasses.replace(self.reports)
+        return dataclasses.replace(self.reports, started=list(self.reports.started))
 
     def during(self, seconds: float) -> None:
         """Take reports for some time."""
