@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import ifaddr
@@ -28,6 +29,7 @@ MAX_PEERS = 64
 
 _LOOK_SECONDS = 15.0  # at machines that came to another network, or got another address
 _RESOLVE_SECONDS = 3.0
+_ASKED_AGAIN = 4  # at one time, as each may take that long
 _STOP_SECONDS = 3.0
 
 _log = logging.getLogger(__name__)
@@ -121,14 +123,14 @@ class LanDiscovery:
     async def _serve(self, addresses: list[str]) -> None:
         """Announce and listen for as long as this machine has these addresses."""
         if not addresses:
-            return await self._until_other(addresses)
+            return await self._until_other(addresses, list)
         token = trio.lowlevel.current_trio_token()
         listener = _Listener(token.run_sync_soon, self)
         service = await trio.to_thread.run_sync(
             self._start, addresses, listener, abandon_on_cancel=True
         )
         try:
-            await self._until_other(addresses)
+            await self._until_other(addresses, partial(listener.ask_again, service))
         finally:
             with trio.move_on_after(_STOP_SECONDS, shield=True):
                 await trio.to_thread.run_sync(service.close, abandon_on_cancel=True)
@@ -151,31 +153,47 @@ class LanDiscovery:
             raise
         return service
 
-    async def _until_other(self, addresses: list[str]) -> None:
+    async def _until_other(self, addresses: list[str], work: Callable[[], object]) -> None:
+        """Return when this machine has other addresses; do some *work* in a thread meanwhile."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
             own = await trio.to_thread.run_sync(_own_addresses)
             if [address for address, _ in own] != addresses:
                 return
 
 
 class _Listener(zeroconf.ServiceListener):
-    """Hears of services, in zeroconf's thread; *tell* has a function called in trio's."""
+    """Hears of services, in zeroconf's thread; *tell* has a function called in trio's.
+
+    State: _unanswered, names of services of which nothing else is known yet: datagrams get lost.
+    """
 
     def __init__(self, tell: Callable[..., None], lan: LanDiscovery) -> None:
         self._tell = tell
         self._lan = lan
+        self._unanswered: set[str] = set()
 
     def add_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
         info = zc.get_service_info(type_, name, timeout=int(_RESOLVE_SECONDS * 1000))
-        if info is None or info.port is None or info.properties.get(b"v") != VERSION:
+        if info is None:
+            if len(self._unanswered) < MAX_PEERS:
+                self._unanswered.add(name)
             return
-        self._call(self._lan.found, name, info.port, info.parsed_addresses())
+        self._unanswered.discard(name)
+        if info.port is not None and info.properties.get(b"v") == VERSION:
+            self._call(self._lan.found, name, info.port, info.parsed_addresses())
+
+    def ask_again(self, zc: zeroconf.Zeroconf) -> None:
+        """Ask about services that did not answer."""
+        for name in list(self._unanswered)[:_ASKED_AGAIN]:
+            self.add_service(zc, SERVICE, name)
 
     def update_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
         self.add_service(zc, type_, name)
 
     def remove_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
+        self._unanswered.discard(name)
         self._call(self._lan.lost, name)
 
     def _call(self, act: Callable[..., None], *given: object) -> None:

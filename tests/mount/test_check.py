@@ -27,6 +27,7 @@ def test_a_node_is_checked_while_it_is_written_to_and_when_it_is_not_mounted(nod
     os.unlink(node.backups / "b" / "open")
     os.write(file, b"without a name")
     assert found(node) == (0, set())
+    node.libernet("sync")
     node.kill()
     with contextlib.suppress(OSError):
         os.close(file)
