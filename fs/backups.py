@@ -110,6 +110,10 @@ class Backups:
         """Return up to *size* bytes at *offset*, fewer only at the file's end."""
         return await self._files.read(content, offset, size)
 
+    async def near(self, content: OpenContent) -> bytes | memoryview | None:
+        """Return all of a file; None where that is not on this machine."""
+        return await self._files.read(content, 0, self._tree.inode(content.ino).size)
+
     def read_ahead(self, content: OpenContent, offset: int, length: int) -> None:
         """Start to unseal what a reader will come to next."""
         self._files.read_ahead(content, offset, length)

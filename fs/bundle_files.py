@@ -105,6 +105,16 @@ class BundleFile(FileNode):
             pieces.append(await self._bytes(part, skip, stop))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    async def near(self) -> bytes | memoryview | None:
+        if self._entry.spilled:
+            return None
+        parts = await self.parts()
+        if any(
+            each.reference is None or not self._chunks.is_near(each.reference) for each in parts
+        ):
+            return None
+        return await self.read(0, self.appearance.size)
+
     def read_ahead(self, offset: int, length: int) -> None:
         self._prefetch(self._overlapping(self._parts or [], offset, offset + length))
 

@@ -9,6 +9,7 @@ import trio
 
 from libernet.blocks.blobs import BlobReference, unseal_blob
 from libernet.blocks.errors import LibernetError
+from libernet.blocks.ids import StoredId
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import unseal
 from libernet.blocks.source import BlockSource, Origin
@@ -65,8 +66,10 @@ class ChunkCache:
       all who waited for the chunk and is not kept, but for _echoes: whoever asks next tries again.
     """
 
-    def __init__(self, source: BlockSource) -> None:
+    def __init__(self, source: BlockSource, is_here: Callable[[StoredId], bool]) -> None:
+        """Read from *source*; *is_here* says which blocks it has on this machine."""
         self._source = source
+        self._is_here = is_here
         self._chunks: OrderedDict[ChunkReference, bytes] = OrderedDict()
         self._bytes = 0
         self._loading: dict[ChunkReference, _Loading] = {}
@@ -89,6 +92,10 @@ class ChunkCache:
         except trio.WouldBlock:
             return
         self._ahead.add(reference)
+
+    def is_near(self, reference: ChunkReference) -> bool:
+        """Return whether a chunk can be had without asking another machine."""
+        return reference in self._chunks or self._is_here(reference.id)
 
     def bring(self, references: Sequence[Reference], origin: Origin) -> None:
         """Start to bring the blocks of small chunks here, many in one request."""

@@ -190,6 +190,13 @@ class Namespace:
             raise os_error(errno.ENXIO)
         return OpenFile(node)
 
+    async def near(self, handle: OpenFile) -> bytes | memoryview | None:
+        """Return all of a small file if it is on this machine, else None."""
+        file = handle.file
+        if isinstance(file, OpenContent):
+            return await self._backups.near(file)
+        return await file.near()
+
     def close(self, handle: OpenFile) -> None:
         """End what open() or create() began."""
         if isinstance(handle.file, OpenContent):

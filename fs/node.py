@@ -72,7 +72,7 @@ class LocalNode:
         space = Space(storage.folder)
         self._workers = SealingWorkers(maker, storage.log)
         self._store = storage.store
-        self._chunks = ChunkCache(source)
+        self._chunks = ChunkCache(source, storage.store.__contains__)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)
         self.files = Files(

@@ -92,6 +92,10 @@ class FileNode(Node):
         """Return up to *size* bytes at *offset*, fewer only at the end; LibernetError if not."""
         raise NotImplementedError
 
+    async def near(self) -> bytes | memoryview | None:
+        """Return all of a small file if it is on this machine, else None."""
+        return None
+
     def read_ahead(self, offset: int, length: int) -> None:
         """Start to fetch a range that a reader will come to next."""
 

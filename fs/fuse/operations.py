@@ -17,6 +17,7 @@ from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_NAME_BYTES
 from libernet.fs import acls
 from libernet.fs.errnos import errno_for
+from libernet.fs.fuse.early_pages import EarlyPages
 from libernet.fs.namespace import Entry, Namespace, OpenFile
 from libernet.fs.nodes import Incomplete
 from libernet.fs.tree import Changes, NewInode
@@ -95,7 +96,7 @@ class FuseOperations(pyfuse3.Operations):
     """The handlers; see pyfuse3.Operations for what each is asked.
 
     State
-      _files       open files by handle
+      _files       open files by handle, with their inodes
       _listings    open folders by handle
       initialized  set when the kernel and this have agreed on how they speak
     """
@@ -108,7 +109,8 @@ class FuseOperations(pyfuse3.Operations):
         super().__init__()
         self.enable_acl = enforces_acls
         self._namespace = namespace
-        self._files: dict[int, OpenFile] = {}
+        self._files: dict[int, tuple[int, OpenFile]] = {}
+        self._early = EarlyPages(namespace)
         self._listings: dict[int, _Listing] = {}
         self._next_handle = 1
         self.initialized = trio.Event()
@@ -132,6 +134,7 @@ class FuseOperations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, times in inode_list:
             try:
+                self._early.forgotten(ino)
                 self._namespace.forget(ino, times)
             except Exception:  # noqa: BLE001 - there is no reply that could tell
                 _log.exception("forgetting inode %d failed", ino)
@@ -227,20 +230,22 @@ class FuseOperations(pyfuse3.Operations):
         permissions = stat.S_IMODE(mode) & ~ctx.umask
         new = NewInode(stat.S_IFREG | permissions, ctx.uid, ctx.gid)
         entry, file = self._namespace.create(parent_inode, name, new)
-        return self._opened(file), _attributes(entry)
+        return self._opened(entry.ino, file), _attributes(entry)
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return self._opened(await self._namespace.open(inode, flags))
+        file = await self._namespace.open(inode, flags)
+        await self._early.give(inode, file, flags)
+        return self._opened(inode, file)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         # The stub says bytes, but any buffer will do: a view of a cached chunk is not copied.
-        return await self._namespace.read(self._files[fh], off, size)  # type: ignore[return-value]
+        return await self._namespace.read(self._files[fh][1], off, size)  # type: ignore[return-value]
 
     @_answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        await self._namespace.write(self._files[fh], off, buf)
+        await self._namespace.write(self._files[fh][1], off, buf)
         return len(buf)
 
     @_answered
@@ -251,7 +256,9 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def release(self, fh: int) -> None:
-        self._namespace.close(self._files.pop(fh))
+        ino, file = self._files.pop(fh)
+        self._early.released(ino)
+        self._namespace.close(file)
 
     @_answered
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -353,9 +360,10 @@ class FuseOperations(pyfuse3.Operations):
             after, left = found[-1][0], left - len(found)
         return after
 
-    def _opened(self, file: OpenFile) -> pyfuse3.FileInfo:
+    def _opened(self, ino: int, file: OpenFile) -> pyfuse3.FileInfo:
         handle = self._new_handle()
-        self._files[handle] = file
+        self._files[handle] = ino, file
+        self._early.opened(ino)
         return pyfuse3.FileInfo(fh=handle, keep_cache=True)
 
     def _new_handle(self) -> int:

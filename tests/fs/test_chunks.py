@@ -62,7 +62,7 @@ async def source() -> Source:
 
 @pytest.fixture
 async def cache(source: Source, nursery: trio.Nursery) -> ChunkCache:
-    cache = ChunkCache(source)
+    cache = ChunkCache(source, lambda _: True)
     nursery.start_soon(cache.run)
     return cache
 

@@ -52,7 +52,9 @@ class World:
         self._on_their_way: dict[BlockId, trio.Event] = {}
         self.asked: Counter[BlockId] = Counter()
         self.brought: list[BlockId] = []
-        self.bundles = Bundles(ChunkCache(self), self._blocks.__contains__, owner=OWNER)
+        self.bundles = Bundles(
+            ChunkCache(self, lambda _: True), self._blocks.__contains__, owner=OWNER
+        )
 
     async def get(
         self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None

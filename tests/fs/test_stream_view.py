@@ -39,7 +39,7 @@ class World:
         self.here: Blobs = dict(blobs or {})
         self.coming: dict[BlobId, trio.Event] = {}
         self.asked: list[StoredId] = []
-        self.streams = Streams(self, ChunkCache(self), self._is_here)
+        self.streams = Streams(self, ChunkCache(self, lambda _: True), self._is_here)
 
     def _is_here(self, blob_id: BlobId) -> bool:
         return blob_id in self.here and blob_id not in self.coming
@@ -293,7 +293,7 @@ async def test_reading_ahead_starts_the_blobs_of_a_range() -> None:
     pieces = [os.urandom(1000) for _ in range(10)]
     ids, blobs = cut_stream(pieces)
     world = World(blobs)
-    chunks = ChunkCache(world)
+    chunks = ChunkCache(world, world._is_here)
     world.streams = Streams(world, chunks, world._is_here)
     file = await world.file(ids[0])
     async with trio.open_nursery() as nursery:
