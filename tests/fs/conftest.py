@@ -1,5 +1,6 @@
 """What several tests of the core need."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 from libernet.fs.journal import Journal
 from libernet.fs.overlay import Overlay
+from tests.support.miniature import quick_folder, small_sizes
 from tests.support.small_tree import SmallTree
+from tests.support.sound_state import BrokenState, make_sound_state
 
 
 @pytest.fixture
@@ -26,3 +29,20 @@ def small(request: pytest.FixtureRequest, journal: Journal) -> Iterator[SmallTre
             journal.apply(overlay.freeze())
             overlay.committed()
         yield small
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[Path]:
+    """A state folder in which everything agrees with itself."""
+    with small_sizes(), quick_folder() as folder:
+        made = make_sound_state(folder)
+        (made / "version").write_text("1\n")
+        yield made
+
+
+@pytest.fixture
+def state(sound: Path) -> Iterator[BrokenState]:
+    """A copy of it, to be broken."""
+    with quick_folder() as folder:
+        shutil.copytree(sound, folder / "state")
+        yield BrokenState(folder / "state")

@@ -1,8 +1,6 @@
 """The consistency check: each promise of the journal, broken, is found, and named by path."""
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +10,7 @@ from libernet.blocks.store import Store
 from libernet.fs.check.findings import Severity
 from libernet.fs.check.journal_rules import RULES
 from tests.support.broken_rows import BROKEN, B
-from tests.support.miniature import quick_folder, small_sizes
-from tests.support.sound_state import BrokenState, make_sound_state
-
-
-@pytest.fixture(scope="module")
-def sound() -> Iterator[Path]:
-    with small_sizes(), quick_folder() as folder:
-        yield make_sound_state(folder)
-
-
-@pytest.fixture
-def state(sound: Path) -> Iterator[BrokenState]:
-    with quick_folder() as folder:
-        shutil.copytree(sound, folder / "state")
-        yield BrokenState(folder / "state")
+from tests.support.sound_state import BrokenState
 
 
 def test_a_sound_state_has_no_finding(state: BrokenState) -> None:

@@ -1,8 +1,6 @@
 """libernet check, on a state folder at rest and in the running node."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,23 +11,8 @@ from libernet.fs.commands import main
 from libernet.fs.control import ControlServer
 from libernet.fs.journal import Journal
 from libernet.fs.lock import Phase, StateLock, holder
-from tests.support.miniature import quick_folder, small_sizes
 from tests.support.sharing import sharing_node
-from tests.support.sound_state import BrokenState, make_sound_state
-
-
-@pytest.fixture(scope="module")
-def sound() -> Iterator[Path]:
-    with small_sizes(), quick_folder() as folder:
-        yield make_sound_state(folder)
-
-
-@pytest.fixture
-def state(sound: Path) -> Iterator[BrokenState]:
-    with quick_folder() as folder:
-        shutil.copytree(sound, folder / "state")
-        (folder / "state" / "version").write_text("1\n")
-        yield BrokenState(folder / "state")
+from tests.support.sound_state import BrokenState
 
 
 def run(state: BrokenState, *arguments: str) -> int:

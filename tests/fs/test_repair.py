@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,11 @@ from libernet.fs.pieces import PieceReader
 from libernet.net.local import LocalSource
 from tests.support.broken_rows import BROKEN, B
 from tests.support.caller import node_settings
-from tests.support.miniature import quick_folder, small_sizes
-from tests.support.sound_state import LOGGED, BrokenState, make_sound_state
+from tests.support.miniature import quick_folder
+from tests.support.sound_state import LOGGED, BrokenState
 
 _MAX_BYTES = 1_000_000
 """No file of the sound state is as long: one that is was broken, and is not worth reading."""
-
-
-@pytest.fixture(scope="module")
-def sound() -> Iterator[Path]:
-    with small_sizes(), quick_folder() as folder:
-        yield make_sound_state(folder)
-
-
-@pytest.fixture
-def state(sound: Path) -> Iterator[BrokenState]:
-    with quick_folder() as folder:
-        shutil.copytree(sound, folder / "state")
-        yield BrokenState(folder / "state")
 
 
 def journal_of(folder: Path) -> str:

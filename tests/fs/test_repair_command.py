@@ -1,30 +1,13 @@
 """libernet repair, as a person types it."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from libernet.fs.commands import main
 from libernet.fs.lock import StateLock, holder
-from tests.support.miniature import quick_folder, small_sizes
-from tests.support.sound_state import BrokenState, make_sound_state
-
-
-@pytest.fixture(scope="module")
-def sound() -> Iterator[Path]:
-    with small_sizes(), quick_folder() as folder:
-        yield make_sound_state(folder)
-
-
-@pytest.fixture
-def state(sound: Path) -> Iterator[BrokenState]:
-    with quick_folder() as folder:
-        shutil.copytree(sound, folder / "state")
-        (folder / "state" / "version").write_text("1\n")
-        yield BrokenState(folder / "state")
+from tests.support.sound_state import BrokenState
 
 
 def run(state: BrokenState, *words: str) -> int:
