@@ -343,9 +343,13 @@ def kill_under_load(seeds: range, killer: Killer) -> int:
 
 
 def _next(file: BinaryIO) -> tuple[str, object] | None:
+    """Return the next record; None at the end, where a kill may have cut one off.
+
+    What it was to tell cannot be durable: a commit has what there was when the loop ran last.
+    """
     try:
         record: tuple[str, object] = pickle.load(file)
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):
         return None
     return record
 
