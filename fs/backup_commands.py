@@ -13,7 +13,7 @@ from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
 from libernet.fs.describe import size_text
 from libernet.fs.places import Places
-from libernet.fs.progress_line import progress_line
+from libernet.fs.progress_line import is_watched, progress_line
 from libernet.fs.sources.sizes import parse_size
 
 NOTE_SECONDS = 600.0
@@ -59,6 +59,7 @@ def backup(
         "each_inside": into is not None,
         "rules": _rules(**left_out),
         "dry_run": dry_run,
+        "is_watched": is_watched() and not as_json,
     }
     with progress_line("files", is_quiet=as_json) as hear:
         answer = ask(places.runtime, "backup", request, timeout=NOTE_SECONDS, hear=hear)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -26,14 +27,17 @@ class BackupHandlers:
         self._store = store
 
     async def backup(self, arguments: Answer, tell: Tell) -> Answer:
-        """Read the sources and publish; a note each half second says how far it is."""
+        """Read the sources and publish; a note each half second says how far it is.
+
+        How much there is to do is counted only when somebody watches: that looks at all twice.
+        """
         request = _request(arguments)
         progress = Progress()
         began = time.monotonic()
         before = await trio.to_thread.run_sync(self._store.totals)
-        totals = Totals()
+        totals, is_watched = Totals(), arguments.get("is_watched") is True
         async with (
-            beside(partial(self._backups.count, request, totals)),
+            beside(partial(self._backups.count, request, totals)) if is_watched else nullcontext(),
             telling(tell, partial(_note, progress, totals)),
         ):
             snapshot = await self._backups.run(request, progress)

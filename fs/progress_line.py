@@ -17,7 +17,7 @@ def progress_line(things: str, *, is_quiet: bool = False) -> Iterator[Hear]:
     Where they are known `of`, all things, and `of_bytes`. Shown with the rate and the time left, on
     a terminal alone.
     """
-    if is_quiet or not sys.stderr.isatty():
+    if is_quiet or not is_watched():
         yield lambda note: None
         return
     from rich.console import Console
@@ -43,6 +43,11 @@ def progress_line(things: str, *, is_quiet: bool = False) -> Iterator[Hear]:
             )
 
         yield hear
+
+
+def is_watched() -> bool:
+    """Return whether progress is shown to anybody."""
+    return sys.stderr.isatty()
 
 
 def _said(note: dict[str, Any], things: str, seconds: float) -> str:

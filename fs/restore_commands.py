@@ -13,7 +13,7 @@ from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import ask
 from libernet.fs.describe import size_text
 from libernet.fs.places import Places
-from libernet.fs.progress_line import progress_line
+from libernet.fs.progress_line import is_watched, progress_line
 
 NOTE_SECONDS = 3600.0
 """How long the mount may say nothing: a backup is published before it can be restored."""
@@ -47,6 +47,7 @@ def restore(
         "target": os.path.realpath(target),
         "verify": verify,
         "dry_run": dry_run,
+        "is_watched": is_watched() and not as_json,
     }
     with progress_line("files", is_quiet=as_json) as hear:
         answer = ask(places.runtime, "restore", request, timeout=NOTE_SECONDS, hear=hear)

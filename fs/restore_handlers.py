@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -48,9 +49,10 @@ class RestoreHandlers:
         )
         began = time.monotonic()
         restored, totals = Restored(), _Totals()
+        is_watched = arguments.get("is_watched") is True
         restorer = Restorer(self._store, Writer(trusted=is_ours), options, restored)
         async with (
-            beside(partial(totals.count, source)),
+            beside(partial(totals.count, source)) if is_watched else nullcontext(),
             telling(tell, partial(_note, restored, totals)),
         ):
             await restorer.run(name, source, os.fsencode(target))
