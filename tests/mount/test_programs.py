@@ -180,7 +180,9 @@ def test_vim_saves_whatever_way_it_keeps_a_backup(
     letter.with_name("twin").hardlink_to(letter)
     shared_node.run(
         *("vim", "-u", "NONE", "-i", "NONE", "-es", "-N"),
-        *("-c", f"set backup backupcopy={how} fsync", "-c", "%s/line/verse/", "-c", "wq"),
+        # Vim keeps no backups of what lies below the folder for temporary files, as this may.
+        *("-c", f"set backup backupskip= backupcopy={how} fsync"),
+        *("-c", "%s/line/verse/", "-c", "wq"),
         letter,
     )
     assert letter.read_text() == "first verse\nsecond verse\n"
