@@ -82,7 +82,7 @@ class Enquiry:
             self._search.failed(peer)
         else:
             self.giver = peer
-            self._peers.delivered(peer)
+            self._peers.delivered(peer, size_bytes=len(self._block))
             others.cancel()
         finally:
             self._places.release()

@@ -229,7 +229,7 @@ class Fetcher:
         except (BlockError, NetworkError) as exc:
             self._peers.failed(peer, exc)
             return {}
-        self._peers.delivered(peer, len(brought))
+        self._peers.delivered(peer, len(brought), sum(map(len, brought.values())))
         return brought
 
     async def _land(self, block_id: BlockId, block: bytes, origin: Origin | None) -> None:

@@ -68,7 +68,8 @@ class Network:
         self._static = StaticDiscovery(settings.peers)
         self._discovery = ChainDiscovery(self._static)
         self._peers = Peers()
-        self._server = ExchangeServer(StoreOffer(store))
+        self._offer = StoreOffer(store)
+        self._server = ExchangeServer(self._offer)
         self._dht: DhtDiscovery | None = None
         self._port = 0
         self._last_port = 0
@@ -91,9 +92,13 @@ class Network:
             await trio.sleep(_RESTART_SECONDS)
 
     def status(self) -> dict[str, Any]:
-        """Return what a person may want to know, as plain values for JSON."""
+        """Return what a person may want to know, as plain values for JSON: the README has them."""
         return {
             "listening": self._port or None,
+            "connections": self._server.connections,
+            "fetched": self._peers.given.status(),
+            "served": self._offer.served.status(),
+            "failed": dict(self._peers.failures_by_kind),
             "peers": self._peers.status(),
             "discovery": self._discovery.status(),
             "not_announced": [str(block_id) for block_id in self.announcer.pending()],

@@ -2,18 +2,23 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
 from libernet.blocks.errors import (
     BlockCorrupt,
     LibernetError,
+    PeerTimeout,
+    PeerUnreachable,
     RemoteProtocolError,
 )
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.client import ExchangeClient
+from libernet.net.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +33,14 @@ _FIRST_REST_SECONDS = 1.0
 
 _LAST_REST_SECONDS = 60.0
 
+_KINDS: dict[type[Exception], str] = {
+    BlockCorrupt: "wrong_bytes",
+    RemoteProtocolError: "protocol",
+    PeerTimeout: "late",
+    PeerUnreachable: "unreachable",
+}
+_OTHER_KIND = "other"
+
 
 @dataclass(slots=True)
 class Peer:
@@ -35,7 +48,7 @@ class Peer:
 
     State
       client      its connections
-      delivered   blocks that it gave
+      given       the blocks that it gave
       failed      times that it did not do what it should
       failures    how many of these came since it delivered last, those of one moment as one
       is_late     it let a reader wait, and has not delivered since
@@ -45,12 +58,17 @@ class Peer:
 
     address: PeerAddress
     client: ExchangeClient
-    delivered: int = 0
+    given: Traffic = field(default_factory=Traffic)
     failed: int = 0
     failures: int = 0
     is_late: bool = False
     resting: float = -math.inf
     last_error: str = ""
+
+    @property
+    def delivered(self) -> int:
+        """How many blocks it gave."""
+        return self.given.blocks
 
     @property
     def is_resting(self) -> bool:
@@ -66,10 +84,15 @@ class Peer:
 class Peers:
     """All peers asked lately, bounded.
 
-    State: _peers, by address, the one thought of longest ago first.
+    State
+      given             the blocks that all gave, also those who were forgotten
+      failures_by_kind  how often they did not do what they should, by what it was
+      _peers            by address, the one thought of longest ago first
     """
 
     def __init__(self, connect: Callable[[PeerAddress], ExchangeClient] = ExchangeClient) -> None:
+        self.given = Traffic()
+        self.failures_by_kind = Counter(dict.fromkeys([*_KINDS.values(), _OTHER_KIND], 0))
         self._connect = connect
         self._peers: dict[PeerAddress, Peer] = {}
 
@@ -89,9 +112,10 @@ class Peers:
             key=lambda peer: (peer.failures > 0 or peer.is_late, -peer.delivered),
         )
 
-    def delivered(self, peer: Peer, count: int = 1) -> None:
-        """Note that a peer gave blocks."""
-        peer.delivered += count
+    def delivered(self, peer: Peer, count: int = 1, size_bytes: int = 0) -> None:
+        """Note that a peer gave blocks, of so many bytes together."""
+        for traffic in (peer.given, self.given):
+            traffic.add(count, size_bytes)
         if count:
             peer.failures = 0
             peer.is_late = False
@@ -103,6 +127,7 @@ class Peers:
     def failed(self, peer: Peer, error: LibernetError) -> None:
         """Let a peer rest that did not do what it should, and say so in the log."""
         peer.failed += 1
+        self.failures_by_kind[_KINDS.get(type(error), _OTHER_KIND)] += 1
         peer.last_error = str(error)
         seconds = _COOL_DOWN_SECONDS.get(type(error))
         if seconds is None:
@@ -113,13 +138,16 @@ class Peers:
         peer.resting = max(peer.resting, trio.current_time() + seconds)
         _log.info("peer %s is not asked for %g s: %s", peer.address, seconds, error)
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> list[dict[str, Any]]:
         """Return what a person may want to know of each, as plain values for JSON."""
         now = trio.current_time()
         return [
             {
                 "address": str(peer.address),
                 "delivered": peer.delivered,
+                "bytes": peer.given.bytes,
+                "bytes_per_second": round(peer.given.bytes_per_second()),
+                "round_trip_seconds": peer.client.round_trip_seconds,
                 "failed": peer.failed,
                 "rests_seconds": max(0.0, round(peer.resting - now, 1)),
                 "last_error": peer.last_error,

@@ -54,6 +54,11 @@ class ExchangeClient:
         self._pool = ConnectionPool(peer, dial, self._limits)
         self._speaks_batches = True
 
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """How long the last connection took to be made: one round trip; None before the first."""
+        return self._pool.round_trip_seconds
+
     def close(self) -> None:
         """Close the connections; never waits. Questions under way end first."""
         self._pool.close()

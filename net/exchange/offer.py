@@ -8,6 +8,7 @@ import trio
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound
 from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.store import Store
+from libernet.net.traffic import Traffic
 
 READING_THREADS = 4
 """Threads that read for peers at one time: however many peers ask, the mount's own reads find
@@ -39,11 +40,15 @@ async def everything(block_id: StoredId) -> bool:
 
 
 class StoreOffer:
-    """Blocks of the local store that *may_serve* agrees to."""
+    """Blocks of the local store that *may_serve* agrees to.
+
+    State: `served`, the blocks that were read for peers.
+    """
 
     def __init__(
         self, store: Store, may_serve: Callable[[StoredId], Awaitable[bool]] = everything
     ) -> None:
+        self.served = Traffic()
         self._store = store
         self._may_serve = may_serve
         self._threads = trio.CapacityLimiter(READING_THREADS)
@@ -57,15 +62,21 @@ class StoreOffer:
         if not await self._may_serve(block_id):
             return None
         try:
-            if self._store.is_small(block_id):
-                return self._store.get(block_id)
-            if block_id not in self._store:
-                return None  # without a hop to a thread: anybody may ask for anything
-            return await trio.to_thread.run_sync(self._store.get, block_id, limiter=self._threads)
+            block = await self._read(block_id)
         except (BlockNotFound, BlockCorrupt):
             return None
+        if block is not None:
+            self.served.add(1, len(block))
+        return block
 
     async def like(self, target: BlockId) -> list[tuple[BlockId, int]]:
         """Return what the store speaks of: nobody learns of private blocks."""
         found = self._store.like.best(target)
         return [each for each in found if await self._may_serve(each[0])]
+
+    async def _read(self, block_id: StoredId) -> bytes | None:
+        if self._store.is_small(block_id):
+            return self._store.get(block_id)
+        if block_id not in self._store:
+            return None  # without a hop to a thread: anybody may ask for anything
+        return await trio.to_thread.run_sync(self._store.get, block_id, limiter=self._threads)

@@ -30,12 +30,14 @@ class ClientLimits:
 class ConnectionPool:
     """Ask *peer* several questions at a time, each on a connection of its own.
 
-    State: `_kept`, connections that wait for a question, the last used last; `_places`, how many
-    more questions may be asked now; `_unreachable_at`, when connecting failed last, on trio's
-    clock; `_is_closed`, after which no connection is kept.
+    State: `round_trip_seconds`, how long the last connection took to be made; `_kept`, connections
+    that wait for a question, the last used last; `_places`, how many more questions may be asked
+    now; `_unreachable_at`, when connecting failed last, on trio's clock; `_is_closed`, after which
+    no connection is kept.
     """
 
     def __init__(self, peer: PeerAddress, dial: Dial, limits: ClientLimits) -> None:
+        self.round_trip_seconds: float | None = None
         self._peer = peer
         self._dial = dial
         self._limits = limits
@@ -82,9 +84,11 @@ class ConnectionPool:
         return None
 
     async def _connect(self) -> PeerConnection:
+        began = trio.current_time()
         try:
             with trio.move_on_after(self._limits.connect_seconds):
                 stream = await self._dial(self._peer)
+                self.round_trip_seconds = trio.current_time() - began
                 return PeerConnection(self._peer, stream, self._limits.pace)
             seconds = f"{self._limits.connect_seconds:g} s"
             raise PeerUnreachable(f"peer {self._peer} did not accept a connection in {seconds}")

@@ -102,6 +102,26 @@ async def test_blocks_come_from_a_peer_that_was_named(swarm: Swarm) -> None:
     assert second.store.get(LARGE_ID) == LARGE
 
 
+async def test_both_sides_say_what_went_between_them(swarm: Swarm) -> None:
+    first = await swarm.node("first")
+    first.put(LARGE, *SMALL)
+    second = await swarm.node("second", first.address)
+    second.network.fetcher.bring([BlockId.of(block) for block in SMALL], Origin(ROOT_ID))
+    await second.get(LARGE_ID)
+    for block in SMALL:
+        await second.get(BlockId.of(block))
+    told, other = first.network.status(), second.network.status()
+    count, size_bytes = len(SMALL) + 1, len(LARGE) + sum(map(len, SMALL))
+    assert (told["served"]["blocks"], told["served"]["bytes"]) == (count, size_bytes)
+    assert (other["fetched"]["blocks"], other["fetched"]["bytes"]) == (count, size_bytes)
+    assert told["fetched"] == other["served"] == dict.fromkeys(told["fetched"], 0)
+    assert told["connections"] > 0
+    [peer] = other["peers"]
+    assert (peer["delivered"], peer["bytes"], peer["failed"]) == (count, size_bytes, 0)
+    assert 0 < peer["round_trip_seconds"] < 5
+    assert peer["bytes_per_second"] > 0
+
+
 async def test_small_blocks_are_brought_together(swarm: Swarm) -> None:
     first = await swarm.node("first")
     first.put(*SMALL)

@@ -137,12 +137,33 @@ async def test_the_log_names_the_peer_and_the_reason(
 
 
 async def test_the_status_says_how_each_did(peers: Peers, autojump_clock: MockClock) -> None:
-    peers.delivered(peers.peer(FIRST), 3)
+    peers.delivered(peers.peer(FIRST), 3, 5000)
     peers.failed(peers.peer(SECOND), BlockCorrupt("wrong bytes"))
     first, second = peers.status()
     assert first["address"] == "peer0:4848"
     assert (first["delivered"], first["failed"], first["rests_seconds"]) == (3, 0, 0)
+    assert (first["bytes"], first["bytes_per_second"], first["round_trip_seconds"]) == (
+        5000,
+        1000,
+        None,
+    )
     assert (second["rests_seconds"], second["last_error"]) == (300, "wrong bytes")
+
+
+async def test_what_all_did_is_counted_also_of_those_that_were_forgotten(peers: Peers) -> None:
+    peers.delivered(peers.peer(FIRST), 3, 5000)
+    peers.delivered(peers.peer(SECOND), 1, 100)
+    for error in (PeerUnreachable("refused"), PeerUnreachable("refused"), BlockCorrupt("lies")):
+        peers.failed(peers.peer(THIRD), error)
+    peers.close()
+    assert (peers.given.blocks, peers.given.bytes) == (4, 5100)
+    assert peers.failures_by_kind == {
+        "wrong_bytes": 1,
+        "protocol": 0,
+        "late": 0,
+        "unreachable": 2,
+        "other": 0,
+    }
 
 
 async def test_the_one_thought_of_longest_ago_makes_room(
