@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from libernet.blocks.errors import FormatError
+from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
-from libernet.fs.describe import size_text
 from libernet.fs.places import Places
 from libernet.fs.progress_line import is_watched, progress_line
 from libernet.fs.sources.sizes import parse_size

@@ -12,11 +12,11 @@ import trio
 
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.store_check import Pace
+from libernet.fs.amounts import count_text
 from libernet.fs.check.consistency import State, at_rest, check
 from libernet.fs.check.findings import Finding
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
-from libernet.fs.describe import count_text
 from libernet.fs.lock import Phase, StateLock, holder
 from libernet.fs.places import Places
 from libernet.fs.storage import Storage

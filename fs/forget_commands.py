@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
+from libernet.fs.amounts import count_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
-from libernet.fs.describe import count_text, freed_text
+from libernet.fs.describe import freed_text
 from libernet.fs.places import Places
 from libernet.fs.snapshot_commands import table
 

@@ -6,7 +6,8 @@ import click
 
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask, nobody
-from libernet.fs.describe import describe, describe_peers
+from libernet.fs.describe import describe
+from libernet.fs.describe_network import describe_peers
 from libernet.fs.places import Places
 
 SYNC_SECONDS = 600.0
@@ -35,7 +36,7 @@ def sync(places: Places, *, as_json: bool) -> None:
 @with_json
 @click.pass_obj
 def status(places: Places, *, as_json: bool) -> None:
-    """Show what is mounted, not yet durable and not yet published."""
+    """Show what is mounted, not yet durable, published or announced, and how the network is."""
     answer = ask(places.runtime, "status")
     click.echo(json.dumps(answer, indent=2) if as_json else describe(answer))
 

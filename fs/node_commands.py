@@ -31,6 +31,9 @@ from libernet.fs.tree_handlers import TreeHandlers
 
 Answer = dict[str, Any]
 
+_SAID_ELSEWHERE = frozenset({"failures", "peers"})
+"""What `status` leaves out of what it says of the network: peers may be hundreds."""
+
 
 class NodeCommands:
     """Answer the requests that come through the control socket."""
@@ -201,6 +204,7 @@ class NodeCommands:
             "web": self._web_address(),
             "not_announced": outside.get("not_announced", []),
             "failures": outside.get("failures", []),
+            "network": {key: value for key, value in outside.items() if key not in _SAID_ELSEWHERE},
         }
 
     def _backup(self, name: str) -> int:

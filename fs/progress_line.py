@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from libernet.fs.describe import size_text
+from libernet.fs.amounts import size_text
 
 Hear = Callable[[dict[str, Any]], None]
 

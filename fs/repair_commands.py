@@ -8,9 +8,9 @@ import click
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import LibernetError
+from libernet.fs.amounts import count_text
 from libernet.fs.check.repair import repair
 from libernet.fs.command_options import with_json
-from libernet.fs.describe import count_text
 from libernet.fs.lock import Phase, StateLock
 from libernet.fs.places import Places
 

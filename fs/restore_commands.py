@@ -8,10 +8,10 @@ import click
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.reference import parse_link
+from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import ask
-from libernet.fs.describe import size_text
 from libernet.fs.places import Places
 from libernet.fs.progress_line import is_watched, progress_line
 

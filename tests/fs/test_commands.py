@@ -10,9 +10,9 @@ import trio
 
 import libernet
 from libernet.blocks.errors import LibernetError
+from libernet.fs.amounts import seconds_text, size_text
 from libernet.fs.commands import main
 from libernet.fs.control import ControlServer, Handler
-from libernet.fs.describe import size_text
 from libernet.fs.lock import StateLock
 
 REFERENCE = f"/sha256/{'1' * 64}/aes256gcm/{'2' * 64}"
@@ -169,6 +169,17 @@ def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes_are_written_in_the_largest_unit_that_fits(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.0004, "0.4 ms"), (0.012, "12 ms"), (1.0, "1 s"), (59.0, "59 s"), (60.0, "1 min")),
+        *((7200.0, "2 h"), (86400.0 * 3, "3 d")),
+    ],
+)
+def test_durations_are_too(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
 
 
 def test_every_command_of_the_list_can_be_imported_and_has_its_name(

@@ -14,7 +14,8 @@ import trio
 from libernet.blocks.errors import LibernetError
 from libernet.fs.commands import main
 from libernet.fs.control import ControlServer
-from libernet.fs.describe import describe, describe_peers
+from libernet.fs.describe import describe
+from libernet.fs.describe_network import describe_peers
 from libernet.fs.lock import Phase, StateLock
 
 ID, KEY = "1" * 64, "2" * 64
@@ -22,11 +23,50 @@ REFERENCE = f"/sha256/{ID}/aes256gcm/{KEY}"
 
 PEERS: dict[str, Any] = {
     "listening": 4848,
+    "connections": 1,
+    "fetched": {"blocks": 21, "bytes": 5_000_000, "bytes_per_second": 0},
+    "served": {"blocks": 1, "bytes": 2048, "bytes_per_second": 1024},
     "peers": [
-        {"address": "10.0.0.7:4848", "delivered": 1, "failed": 0, "last_error": ""},
-        {"address": "10.0.0.8:4848", "delivered": 20, "failed": 1, "last_error": "it was late"},
+        {
+            "address": "10.0.0.7:4848",
+            "delivered": 1,
+            "bytes": 900,
+            "bytes_per_second": 0,
+            "round_trip_seconds": 0.0004,
+            "failed": 0,
+            "rests_seconds": 0.0,
+            "last_error": "",
+        },
+        {
+            "address": "10.0.0.8:4848",
+            "delivered": 20,
+            "bytes": 4_999_100,
+            "bytes_per_second": 2_000_000,
+            "round_trip_seconds": 0.05,
+            "failed": 1,
+            "rests_seconds": 0.0,
+            "last_error": "it was late",
+        },
+        {
+            "address": "10.0.0.9:4848",
+            "delivered": 0,
+            "bytes": 0,
+            "bytes_per_second": 0,
+            "round_trip_seconds": None,
+            "failed": 3,
+            "rests_seconds": 90.0,
+            "last_error": "it sent wrong bytes",
+        },
     ],
-    "discovery": {"members": [{"kind": "static"}, {"kind": "dht", "contacts": 3}]},
+    "discovery": {
+        "members": [
+            {"kind": "static", "peers": ["10.0.0.7:4848"]},
+            {"kind": "lan", "peers": ["10.0.0.8:4848"]},
+            {"kind": "dht", "is_running": True, "contacts": 3, "records": 1200, "announced": 1},
+        ]
+    },
+    "not_announced": [],
+    "failures": [],
 }
 
 STATUS: dict[str, Any] = {
@@ -36,7 +76,7 @@ STATUS: dict[str, Any] = {
     "not_durable": {"files": 0, "bytes": 0},
     "backups": [],
     "store": {"blocks": 0, "bytes": 0},
-    "not_announced": [ID, KEY],
+    "network": PEERS | {"not_announced": [ID, KEY]},
     "failures": [
         {"block": ID, "path": "/a/b", "since_seconds": 61.4, "asked": ["10.0.0.7:4848"]},
         {"block": KEY, "path": "", "since_seconds": 0.2, "asked": []},
@@ -231,29 +271,43 @@ async def test_a_name_that_is_no_text_is_printed_as_the_bytes_it_is(
     assert printed.getvalue() == os.fsencode(f"{mounted.mountpoint}/bundles/caf\udce9\n")
 
 
-def test_the_peers_are_told_with_what_they_did() -> None:
-    assert describe_peers(PEERS) == (
-        "listening   port 4848\n"
-        "reached     3 nodes of the network\n"
-        "10.0.0.7:4848  gave 1 block, failed 0 times\n"
-        "10.0.0.8:4848  gave 20 blocks, failed 1 time; last: it was late"
-    )
+def test_the_peers_are_told_with_what_they_did_who_gave_most_first() -> None:
+    assert describe_peers(PEERS).splitlines() == [
+        "listening   port 4848, 1 connection from peers",
+        "fetched     21 blocks, 4.8 MiB",
+        "served      1 block, 2.0 KiB; now 1.0 KiB/s",
+        "neighbours  10.0.0.8:4848",
+        "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
+        "",
+        "peer           gave                now        round trip  failed",
+        "10.0.0.8:4848  20 blocks, 4.8 MiB  1.9 MiB/s  50 ms       1       last: it was late",
+        "10.0.0.7:4848  1 block, 900 bytes  -          0.4 ms      -",
+        "10.0.0.9:4848  -                   -          -           3"
+        "       rests for 2 min: it sent wrong bytes",
+    ]
 
 
 def test_a_node_that_asked_nobody_says_so() -> None:
-    alone = {"listening": None, "peers": [], "discovery": {"members": [{"kind": "static"}]}}
-    assert describe_peers(alone) == (
-        "listening   nowhere: the network is down\n"
-        "reached     0 nodes of the network\n"
-        "no peer was asked yet"
-    )
+    down = {"kind": "dht", "is_running": False, "contacts": 0}
+    discovery = {"members": [{"kind": "static", "peers": []}, {"kind": "lan", "peers": []}, down]}
+    nothing = {"blocks": 0, "bytes": 0, "bytes_per_second": 0}
+    alone = PEERS | {"served": nothing, "listening": None, "peers": [], "discovery": discovery}
+    assert describe_peers(alone).splitlines() == [
+        "listening   nowhere: the network is down",
+        "fetched     21 blocks, 4.8 MiB",
+        "served      nothing yet",
+        "neighbours  none on this network",
+        "DHT         down",
+        "no peer was asked yet",
+    ]
 
 
 def test_status_tells_what_others_do_not_know_of_and_what_cannot_be_had() -> None:
-    assert describe(STATUS).splitlines()[-3:] == [
+    assert describe(STATUS).splitlines()[-4:] == [
+        "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
         "announced   all but 2 roots: nobody was reached yet",
-        "missing     block 111111111111... of /a/b since 61 s; asked: 10.0.0.7:4848",
-        "missing     block 222222222222... of the bundle itself since 0 s;"
+        "missing     block 111111111111... of /a/b since 1 min; asked: 10.0.0.7:4848",
+        "missing     block 222222222222... of the bundle itself since 200 ms;"
         " asked: nobody: no peer could be asked",
     ]
 
