@@ -1,6 +1,6 @@
 """Which blocks this node speaks of when it is asked for those whose ids are like another one.
 
-Only blocks held for others and public ones: who asks learns nothing of private ones. Ids are
+Only blocks kept for others and public ones: who asks learns nothing of private ones. Ids are
 sorted, so those with the most leading bits in common with a target stand around its place: outwards
 on either side the bits in common never become more. The best 100 are therefore among the 100 next
 to it on each side, however many blocks there are.
@@ -17,19 +17,23 @@ LIKE_LIMIT: Final = 100
 """How many the original answers."""
 
 # Blobs have ids of 48 bytes, and nobody searches for any like those.
-_HELD = "SELECT id, size FROM block INDEXED BY held_block WHERE class = 3 AND length(id) = 32"
+_OTHERS = (
+    "SELECT id, size FROM block INDEXED BY others_block WHERE class IN (3, 4) AND length(id) = 32"
+)
 # CROSS JOIN keeps the order of the tables: the few public ones first, each then looked up.
 _PUBLIC = "SELECT public.id, block.size FROM public CROSS JOIN block ON block.id = public.id"
 _AROUND = (
-    f"{_HELD} AND id >= ? ORDER BY id LIMIT ?",
+    f"{_OTHERS} AND id >= ? ORDER BY id LIMIT ?",
     f"{_PUBLIC} WHERE public.id >= ? ORDER BY public.id LIMIT ?",
-    f"{_HELD} AND id < ? ORDER BY id DESC LIMIT ?",
+    f"{_OTHERS} AND id < ? ORDER BY id DESC LIMIT ?",
     f"{_PUBLIC} WHERE public.id < ? ORDER BY public.id DESC LIMIT ?",
 )
+_IS_TOLD = """SELECT 1 FROM block WHERE id = ?1
+    AND (class IN (3, 4) OR EXISTS (SELECT 1 FROM public WHERE public.id = ?1))"""
 
 
 class LikeIndex:
-    """The public blocks of a store and those held for others, by what their ids are like."""
+    """The public blocks of a store and those kept for others, by what their ids are like."""
 
     def __init__(self, index: BlockIndex, queue: PutQueue) -> None:
         self._index = index
@@ -47,17 +51,21 @@ class LikeIndex:
         with self._queue.commit_lock:
             self._index.commit(("DELETE FROM public WHERE id = ?", rows))
 
+    def tells(self, block_id: BlockId) -> bool:
+        """Say whether the block is here and others may be told of it (5 us)."""
+        return bool(self._index.ask_all(_IS_TOLD, bytes(block_id)))
+
     def best(self, target: BlockId, limit: int = LIKE_LIMIT) -> list[tuple[BlockId, int]]:
         """Return up to *limit* of the blocks with their sizes, the most like *target* first.
 
         Those that have as many leading bits in common are all on one side of the target, and come
         by their distance to it. What waits for a commit is not seen yet. 0.5 ms among two million.
         """
-        held_above, public_above, held_below, public_below = (
+        others_above, public_above, others_below, public_below = (
             self._index.ask_all(query, bytes(target), limit) for query in _AROUND
         )
-        above = sorted({*held_above, *public_above})[:limit]
-        below = sorted({*held_below, *public_below}, reverse=True)[:limit]
+        above = sorted({*others_above, *public_above})[:limit]
+        below = sorted({*others_below, *public_below}, reverse=True)[:limit]
         place = int.from_bytes(target)
 
         def unlikeness(row: tuple[bytes, int]) -> tuple[int, int]:

@@ -6,8 +6,8 @@ Invariants:
 2. A file under blocks/xx/ was completely on the disk before it got its name.
 3. Nothing is served that does not hash to the id it was asked for by.
 4. A block that is put can be read at once, and goes on being readable while it becomes durable.
-5. No row of class OWN becomes one of another class, only rows of class CACHED are evicted, and only
-   a collection removes sound ones of class OWN.
+5. No row becomes one of a class that is worth less, only rows of classes CACHED and GUEST are
+   evicted, and only a collection removes sound ones of class OWN.
 
 The write order that keeps them, through kill -9 and power cut at any point:
 
@@ -42,31 +42,22 @@ from typing import Final, Self, TypeGuard
 from typing_extensions import Buffer
 
 from libernet.blocks.disk import store_error, sync_folder
-from libernet.blocks.errors import (
-    BlockNotFound,
-    BlockTooLarge,
-    StoreError,
-)
+from libernet.blocks.errors import BlockNotFound, StoreError
 from libernet.blocks.ids import StoredId
 from libernet.blocks.like_index import LikeIndex
-from libernet.blocks.store_cache import BlockCache, CacheLimits
+from libernet.blocks.store_cache import CACHE_BYTES, RESERVE_BYTES, BlockCache, CacheLimits
 from libernet.blocks.store_check import Finding, Pace, Read, check_blocks, stray_files
 from libernet.blocks.store_collection import Collection
 from libernet.blocks.store_damage import Damage
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry, StoreTotals
+from libernet.blocks.store_others import OthersBlocks
 from libernet.blocks.store_queue import PutQueue
-from libernet.blocks.verification import is_block, max_bytes
+from libernet.blocks.verification import checked_size, is_block
 
 SMALL_BLOCK_BYTES = 32 * 1024
 """Largest block kept in the index: below that a file of its own costs more than its bytes, and a
 hop to another thread more than reading it."""
-
-CACHE_BYTES = 10 * 1024**3
-"""Room for cached blocks: a few hours of video, and little beside what disks have today."""
-
-RESERVE_BYTES = 1024**3
-"""What cached blocks leave free on the disk: more than is written between two looks at it."""
 
 _MAX_QUEUED_LARGE = 256
 """Large cached blocks that may wait for a flush before the next one does it. A kill loses them."""
@@ -93,10 +84,12 @@ class Store:
         cache_bytes: int = CACHE_BYTES,
         reserve_bytes: int = RESERVE_BYTES,
         held_bytes: int = 0,
+        guest_bytes: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep at most *cache_bytes* of cached blocks, and *reserve_bytes* of the disk free of
-        them; at most *held_bytes* for others. *clock* answers in seconds since 1970.
+        them; at most *held_bytes* for other nodes, and *guest_bytes* for those that do not say who
+        they are. *clock* answers in seconds since 1970.
         """
         self._folder = folder
         self._files = BlockFiles(folder)
@@ -104,7 +97,15 @@ class Store:
         self._queue = PutQueue(self._index, self._files)
         limits = CacheLimits(cache_bytes, reserve_bytes)
         self._cache = BlockCache(self._index, self._files, self._queue, limits=limits, clock=clock)
-        self._held_bytes = held_bytes
+        self._others = OthersBlocks(
+            self._index,
+            self._queue,
+            self._cache,
+            limits={BlockClass.HELD: held_bytes, BlockClass.GUEST: guest_bytes},
+            find=self._entry,
+            load=self._load,
+            put=self._put_durable,
+        )
         self.like = LikeIndex(self._index, self._queue)
         self._damage = Damage(
             self._index, self._files, self._queue, find=self._entry, load=self._load
@@ -158,40 +159,37 @@ class Store:
         is already here is not written again, unless as a cached one. Raises StoreFull, leaving
         nothing behind, and BlockTooLarge.
         """
-        size_bytes = _checked_size(block_id, block)
+        entry = _new_entry(block_id, block, BlockClass.OWN)
         self._queue.note(block_id)
-        self._put_durable(block_id, block, size_bytes, BlockClass.OWN)
+        self._put_durable(entry, block)
 
     def put_held(self, block_id: StoredId, block: Buffer) -> bool:
         """Keep a block for another node, as `put` does one's own; return whether it is kept.
 
-        It is not where *held_bytes* are used up. Raises what `put` does.
+        It is not where *held_bytes* are used up or the disk is nearly full. Raises what `put` does.
         """
-        size_bytes = _checked_size(block_id, block)
-        known = self._entry(block_id)
-        if known is not None and not known.is_cached and _is_block(self._load(known), block_id):
-            return True
-        held = self._index.totals_of[BlockClass.HELD]
-        if held.bytes + self._queue.held_bytes + size_bytes > self._held_bytes:
-            return False
-        self._put_durable(block_id, block, size_bytes, BlockClass.HELD)
-        return True
+        return self._others.put(_new_entry(block_id, block, BlockClass.HELD), block)
 
-    def _put_durable(
-        self, block_id: StoredId, block: Buffer, size_bytes: int, block_class: BlockClass
-    ) -> None:
-        queued = self._queue.get(block_id)
-        if queued is not None and queued.block_class in {block_class, BlockClass.OWN}:
+    def put_guest(self, block_id: StoredId, block: Buffer) -> bool:
+        """Keep a block for somebody unknown, as `put_held` does within *guest_bytes*.
+
+        Where the disk lacks room the guests go first, those that came first before the others.
+        """
+        return self._others.put(_new_entry(block_id, block, BlockClass.GUEST), block)
+
+    def _put_durable(self, entry: Entry, block: Buffer) -> None:
+        queued = self._queue.get(entry.id)
+        if queued is not None and queued.is_kept_as(entry):
             return
-        if size_bytes <= SMALL_BLOCK_BYTES:
-            self._put_small(Entry(block_id, block_class, size_bytes, False, bytes(block)))
+        if entry.in_file:
+            self._put_large(entry, block)
         else:
-            self._put_large(Entry(block_id, block_class, size_bytes, True), block)
+            self._put_small(entry)
 
     def _put_small(self, entry: Entry) -> None:
         known = None if entry.id in self._queue.leaving else self._index.find(entry.id)
         # comparing costs less than 10 us, and heals what has gone bad since
-        if known is not None and known.content == entry.content and known.is_own:
+        if known is not None and known.content == entry.content and known.is_kept_as(entry):
             return
         with self._queue.lock:
             self._queue.add(entry)
@@ -220,7 +218,7 @@ class Store:
         us), which may then be given up after all. If the block is one's own, or was until it was
         found damaged, it is put as such. Raises BlockTooLarge, but never that it cannot be kept.
         """
-        size_bytes = _checked_size(block_id, block)
+        size_bytes = checked_size(block_id, block)
         try:
             return self._put_cached(block_id, block, size_bytes)
         except (StoreError, OSError) as exc:
@@ -232,7 +230,10 @@ class Store:
         if known is not None and known.is_cached and _is_block(self._load(known), block_id):
             self._cache.note_asked(known)
             return True
-        if (known is not None and not known.is_cached) or self._files.was_set_aside(block_id):
+        if known is not None and not known.is_cached:  # damaged, and not yet found to be
+            self._put_durable(_new_entry(block_id, block, known.block_class), block)
+            return True
+        if self._files.was_set_aside(block_id):
             self.put(block_id, block)
             return True
         is_small = size_bytes <= SMALL_BLOCK_BYTES
@@ -241,7 +242,7 @@ class Store:
         ):
             _log.debug("block %s is not cached, there is no room", block_id)
             return False
-        self._enqueue_cached(block_id, block, size_bytes)
+        self._enqueue_cached(block_id, block)
         if is_small:
             must_flush = self._queue.small_bytes > _MAX_QUEUED_BYTES
         else:
@@ -250,11 +251,9 @@ class Store:
             self.flush()
         return True
 
-    def _enqueue_cached(self, block_id: StoredId, block: Buffer, size_bytes: int) -> None:
-        in_file = size_bytes > SMALL_BLOCK_BYTES
-        content = None if in_file else bytes(block)
-        entry = Entry(block_id, BlockClass.CACHED, size_bytes, in_file, content, self._cache.now())
-        temporary = self._files.write(block_id, block, durable=False) if in_file else None
+    def _enqueue_cached(self, block_id: StoredId, block: Buffer) -> None:
+        entry = _new_entry(block_id, block, BlockClass.CACHED, self._cache.now())
+        temporary = self._files.write(block_id, block, durable=False) if entry.in_file else None
         with self._queue.lock:
             if temporary is not None:
                 self._files.name(temporary, block_id, cached=True)
@@ -386,13 +385,14 @@ class Store:
         return self._index.cached
 
 
-def _checked_size(block_id: StoredId, block: Buffer) -> int:
-    size_bytes = memoryview(block).nbytes
-    if size_bytes > max_bytes(block_id):
-        raise BlockTooLarge(
-            f"block {block_id} has {size_bytes} bytes, the limit is {max_bytes(block_id)}"
-        )
-    return size_bytes
+def _new_entry(
+    block_id: StoredId, block: Buffer, block_class: BlockClass, asked: int | None = None
+) -> Entry:
+    """Return what the index is to say of a block; BlockTooLarge if it is no block."""
+    size_bytes = checked_size(block_id, block)
+    in_file = size_bytes > SMALL_BLOCK_BYTES
+    content = None if in_file else bytes(block)
+    return Entry(block_id, block_class, size_bytes, in_file, content, asked)
 
 
 def _is_block(block: bytes | None, block_id: StoredId) -> TypeGuard[bytes]:

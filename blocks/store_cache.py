@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from libernet.blocks.errors import StoreError
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
-from libernet.blocks.store_index import BlockIndex, Entry
+from libernet.blocks.store_index import BlockClass, BlockIndex, Entry
 from libernet.blocks.store_queue import PutQueue
+
+CACHE_BYTES = 10 * 1024**3
+"""Room for cached blocks: a few hours of video, and little beside what disks have today."""
+
+RESERVE_BYTES = 1024**3
+"""What cached blocks leave free on the disk: more than is written between two looks at it."""
 
 ASKED_STEP_SECONDS = 300
 """How exactly it is known when a block was asked for last: reading writes no more often."""
@@ -51,7 +57,8 @@ class BlockCache:
     State: `_noted`, when cached blocks were asked for, as far as the index does not know it yet;
     any thread adds, and each step is one operation of a dict. `_leases` counts who must not lose a
     block, and changes under the queue's lock. What is being evicted is in the queue's `leaving`: it
-    counts as gone, so that a lease taken now cannot be for one of those.
+    counts as gone, so that a lease taken now cannot be for one of those. Where the disk lacks room,
+    guests go before any cached block.
     """
 
     def __init__(
@@ -141,16 +148,23 @@ class BlockCache:
             _log.debug("there is no room for cached blocks: %s", exc)
 
     def _holds_any(self) -> bool:
-        return self._index.cached.blocks > 0 or self._queue.cached > 0
+        guests = self._index.totals_of[BlockClass.GUEST]
+        return guests.blocks > 0 or self._index.cached.blocks > 0 or self._queue.cached > 0
 
     def trim(self) -> None:
         """Evict until the cache leaves the room it must, in steps that flushes come between."""
         while self._lacking() and self._evict():
             pass
 
+    def has_disk(self, size_bytes: int) -> bool:
+        """Say whether the disk can take a block for another node, giving up cached ones for it."""
+        if self._lacking_on_disk(size_bytes) > 0:
+            self.make_room(size_bytes)
+        return self._lacking_on_disk(size_bytes) <= 0
+
     def _lacking(self, size_bytes: int = 0) -> int:
         """Return how many bytes must go before *size_bytes* more may come; 0 if none."""
-        held_bytes = self._index.cached.bytes + self._queue.cached_bytes
+        held_bytes = self._index.cached.bytes + self._queue.bytes_of[BlockClass.CACHED]
         over_bytes = held_bytes + size_bytes - self._limits.cache_bytes
         return max(over_bytes, self._lacking_on_disk(size_bytes), 0)
 
@@ -165,6 +179,8 @@ class BlockCache:
 
         One short transaction: it may take several. Returns False when nothing is left that may go.
         """
+        if self._lacking_on_disk(size_bytes) > 0 and self._evict_guests(size_bytes):
+            return True
         with self._queue.commit_lock:
             lacking_bytes = self._lacking(size_bytes)
             if not lacking_bytes:
@@ -183,6 +199,16 @@ class BlockCache:
             if any(not entry.in_file for entry in victims) and self._lacking_on_disk() > 0:
                 self._index.give_space_back(_PAGES_GIVEN_BACK)
         return bool(victims or asked)
+
+    def _evict_guests(self, size_bytes: int) -> bool:
+        """Give up as many guests as the disk lacks, the first first; False if there are none."""
+        oldest = self._index.oldest_guests(_ROWS_PER_COMMIT + len(self._leases))
+        victims = self._choose(oldest, self._lacking_on_disk(size_bytes))
+        gone = self._queue.give_up(victims, lambda block_id: not self.is_leased(block_id))
+        if any(not entry.in_file for entry in gone):
+            with self._queue.commit_lock:
+                self._index.give_space_back(_PAGES_GIVEN_BACK)
+        return bool(gone)
 
     def _choose(self, candidates: list[Entry], wanted_bytes: int) -> list[Entry]:
         victims: list[Entry] = []

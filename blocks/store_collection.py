@@ -113,7 +113,7 @@ class Collection:
         blocks = size_bytes = 0
         for unneeded in self._unneeded():
             go_on()
-            gone = unneeded if dry_run else self._give_up(unneeded)
+            gone = unneeded if dry_run else self._queue.give_up(unneeded, self._may_go)
             blocks += len(gone)
             size_bytes += sum(entry.size_bytes for entry in gone)
         if not dry_run and blocks:
@@ -146,23 +146,8 @@ class Collection:
             or self._index.is_pinned(block_id)
         )
 
-    def _give_up(self, unneeded: list[Entry]) -> list[Entry]:
-        """Forget these blocks, but for those that became wanted meanwhile; return which."""
-        with self._queue.commit_lock:
-            with self._queue.lock:
-                victims = [entry for entry in unneeded if not self._is_wanted(entry.id)]
-                self._queue.leaving = frozenset(entry.id for entry in victims)
-            try:
-                self._index.remove_own(self._queue.leaving)
-                for entry in victims:
-                    with self._queue.lock:
-                        if entry.in_file and self._queue.get(entry.id) is None:
-                            self._files.remove(entry.id)
-            except OSError as exc:
-                raise store_error(exc, self._files.folder) from exc
-            finally:
-                self._queue.leaving = frozenset()
-        return victims
+    def _may_go(self, block_id: StoredId) -> bool:
+        return not self._is_wanted(block_id)  # perhaps it became so since the marks were looked at
 
     def _remove_strays(self) -> int:
         """Remove the files of blocks that have no row, and none on its way; return how many."""

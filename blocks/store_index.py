@@ -17,6 +17,7 @@ _FIND = """SELECT block.class, block.size, block.content IS NULL, content.bytes,
     FROM block LEFT JOIN content ON content.row = block.content WHERE block.id = ?"""
 _SIZE = "SELECT size FROM block WHERE id = ?"
 _OWN_SIZE = "SELECT size FROM block WHERE id = ? AND class = 1"
+_CLASS = "SELECT class FROM block WHERE id = ?"
 _IS_CACHED = "SELECT 1 FROM block WHERE id = ? AND class = 2"
 _TOTALS = "SELECT count(*), coalesce(sum(size), 0) FROM block"
 _NEXT_ROW = "SELECT coalesce(max(row), 0) + 1 FROM content"
@@ -24,6 +25,8 @@ _CLASS_TOTALS = "SELECT class, blocks, bytes FROM class_total"
 _IS_PINNED = "SELECT 1 FROM pin WHERE id = ? LIMIT 1"
 _BEHIND = """SELECT id, class, size, content IS NULL, NULL, asked
     FROM block WHERE id > ? ORDER BY id LIMIT ?"""
+_OLDEST_GUESTS = """SELECT id, class, size, content IS NULL, NULL, asked
+    FROM block WHERE class = 4 AND id NOT IN (SELECT id FROM pin) ORDER BY asked LIMIT ?"""
 _LEAST_RECENTLY_ASKED = """SELECT id, class, size, content IS NULL, NULL, asked
     FROM block WHERE class = 2 AND id NOT IN (SELECT id FROM pin) ORDER BY asked LIMIT ?"""
 
@@ -32,12 +35,19 @@ class BlockClass(enum.IntEnum):
     """Why a block is kept. Numbers are what the index holds; they never change meaning.
 
     OWN was put here, and goes only when nothing needs it any more. CACHED was fetched from a peer,
-    and may go. HELD is kept for another node, as durably as one's own.
+    and may go. HELD is kept for another node, as durably as one's own. GUEST is too, for somebody
+    who did not say who it is: it goes before anything else when the disk gets full.
     """
 
     OWN = 1
     CACHED = 2
     HELD = 3
+    GUEST = 4
+
+    @property
+    def worth(self) -> int:
+        """Rank how much is promised of a block: of two classes the higher one counts."""
+        return (self.CACHED, self.GUEST, self.HELD, self.OWN).index(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,7 @@ class Entry:
     """What the index says, or is to say, about one block.
 
     *content* holds the bytes of a small block. With *in_file* unset and no content, the bytes of a
-    small block are lost. *asked* is set for cached blocks.
+    small block are lost. *asked* is set for cached blocks and guests.
     """
 
     id: StoredId
@@ -73,6 +83,10 @@ class Entry:
         """Say whether the block was put here for this node's own sake."""
         return self.block_class is BlockClass.OWN
 
+    def is_kept_as(self, other: "Entry") -> bool:
+        """Say whether as much is promised of this block as of *other*, or more."""
+        return self.block_class.worth >= other.block_class.worth
+
 
 class BlockIndex:
     """The SQLite file at *path*, open between `open` and `close`.
@@ -81,8 +95,8 @@ class BlockIndex:
     time (the caller's lock); read-only connections that wait for a reader. A reader takes one or
     opens one, so there are as many as there ever were reads at the same time, whichever threads
     come and go; a commit never makes a read wait, nor does a read ever empty the log.
-    `totals_of` counts the blocks of classes CACHED and HELD as of the last commit, `was_left_open`
-    says whether whoever had the file open before died with it.
+    `totals_of` counts the blocks of each class but OWN as of the last commit, `was_left_open` says
+    whether whoever had the file open before died with it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,6 +149,11 @@ class BlockIndex:
         row = self._ask(_OWN_SIZE, bytes(block_id))
         return None if row is None else row[0]
 
+    def class_of(self, block_id: StoredId) -> BlockClass | None:
+        """Return why a block is kept, or None if it is not here."""
+        row = self._ask(_CLASS, bytes(block_id))
+        return None if row is None else BlockClass(row[0])
+
     def is_cached(self, block_id: StoredId) -> bool:
         """Say whether a block is here as a cached one."""
         return self._ask(_IS_CACHED, bytes(block_id)) is not None
@@ -171,6 +190,10 @@ class BlockIndex:
         """Return up to *limit* cached blocks, without contents, the first to go first."""
         return [_entry(row) for row in self.ask_all(_LEAST_RECENTLY_ASKED, limit)]
 
+    def oldest_guests(self, limit: int) -> list[Entry]:
+        """Return up to *limit* guests, without contents, the first to go first."""
+        return [_entry(row) for row in self.ask_all(_OLDEST_GUESTS, limit)]
+
     def replace(self, entries: Sequence[Entry]) -> None:
         """Make these entries the index's own, durably and all together or none of them."""
         contents: list[tuple[int, bytes]] = []
@@ -202,10 +225,10 @@ class BlockIndex:
         """Forget all pins of *owner*, durably."""
         self.commit(("DELETE FROM pin WHERE owner = ?", [(owner,)]))
 
-    def remove_own(self, block_ids: Iterable[StoredId]) -> None:
-        """Forget those of these blocks that are one's own, durably and in one transaction."""
-        rows = [(bytes(block_id),) for block_id in block_ids]
-        self.commit(("DELETE FROM block WHERE id = ? AND class = 1", rows))
+    def remove_all(self, entries: Iterable[Entry]) -> None:
+        """Forget these blocks, unless of another class by now, durably and in one transaction."""
+        rows = [(bytes(entry.id), entry.block_class) for entry in entries]
+        self.commit(("DELETE FROM block WHERE id = ? AND class = ?", rows))
 
     def remove(self, block_id: StoredId) -> None:
         """Forget a block, durably."""

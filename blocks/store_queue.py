@@ -1,14 +1,14 @@
 """What was put into the store and is not committed yet, and how it is committed."""
 
 import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreError, StoreFull
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
 from libernet.blocks.store_index import BlockClass, BlockIndex, Entry
-
-_WORTH = {BlockClass.CACHED: 0, BlockClass.HELD: 1, BlockClass.OWN: 2}
 
 
 class PutQueue:
@@ -18,11 +18,11 @@ class PutQueue:
     nothing.
 
     State: the entries; `puts`, how many were ever added, and `_committed_puts`, how many of these
-    are durable; `small_bytes`, the memory that small blocks take; `cached` and `cached_bytes`, the
-    number and the size of cached blocks; `held_bytes`, the size of those held for others;
-    `leaving`, the ids whose rows a transaction under way removes: they count as gone; `_noted`, the
-    ids put since a collection began, None while there is none. All change
-    only under `lock`, which callers also hold while they name or remove the files of entries.
+    are durable; `small_bytes`, the memory that small blocks take; `cached`, the number of cached
+    blocks; `bytes_of`, the size of all blocks of each class; `leaving`, the ids whose rows a
+    transaction under way removes: they count as gone; `_noted`, the ids put since a collection
+    began, None while there is none. All change only under `lock`, which callers also hold while
+    they name or remove the files of entries.
     `commit_lock` lets one thread at a time write to the index; it is taken before `lock`.
     """
 
@@ -34,8 +34,7 @@ class PutQueue:
         self.puts = 0
         self.small_bytes = 0
         self.cached = 0
-        self.cached_bytes = 0
-        self.held_bytes = 0
+        self.bytes_of: Counter[BlockClass] = Counter()
         self._committed_puts = 0
         self.leaving: frozenset[StoredId] = frozenset()
         self._noted: set[StoredId] | None = None
@@ -74,13 +73,13 @@ class PutQueue:
     def add(self, entry: Entry) -> Entry:
         """Add an entry, unless there is one that keeps the block at least as well; return which.
 
-        One's own takes the place of any other, one held for others that of a cached one.
+        It takes the place of one whose class is worth less.
         """
         if self._noted is not None:
             self._noted.add(entry.id)  # its put may have begun before noting did
         queued = self._entries.get(entry.id)
         if queued is not None:
-            if _WORTH[entry.block_class] <= _WORTH[queued.block_class]:
+            if queued.is_kept_as(entry):
                 return queued
             self.remove(queued)
         self._entries[entry.id] = entry
@@ -99,9 +98,7 @@ class PutQueue:
             self.small_bytes += times * len(entry.content)
         if entry.is_cached:
             self.cached += times
-            self.cached_bytes += times * entry.size_bytes
-        elif not entry.is_own:
-            self.held_bytes += times * entry.size_bytes
+        self.bytes_of[entry.block_class] += times * entry.size_bytes
 
     def flush(self) -> None:
         """Return when all is durable that was added before this was called.
@@ -145,14 +142,41 @@ class PutQueue:
         self._index.replace([*durable, *cached])
 
     def _without_overtaken(self, entries: list[Entry]) -> list[Entry]:
-        """Return those that no thread has committed as one's own since they were found missing."""
-        overtaken = {
-            entry.id
-            for entry in entries
-            if not entry.is_own and self._index.own_size(entry.id) is not None
-        }
+        """Return those that no thread has committed as worth more since they were looked for."""
+        overtaken = {entry.id for entry in entries if self._is_overtaken(entry)}
         self._drop([entry for entry in entries if entry.id in overtaken])
         return [entry for entry in entries if entry.id not in overtaken]
+
+    def _is_overtaken(self, entry: Entry) -> bool:
+        known = None if entry.is_own else self._index.class_of(entry.id)
+        return known is not None and known.worth > entry.block_class.worth
+
+    def give_up(self, entries: Iterable[Entry], may_go: Callable[[StoredId], bool]) -> list[Entry]:
+        """Forget committed blocks, none of them cached, durably; return which.
+
+        Those stay that *may_go*, asked under the lock, does not agree to, and those that are of
+        another class by now. Rows go first, then files: a crash leaves files without rows, which
+        nothing reads.
+        """
+        with self.commit_lock:
+            with self.lock:
+                victims = [
+                    entry
+                    for entry in entries
+                    if may_go(entry.id) and self._index.class_of(entry.id) is entry.block_class
+                ]
+                self.leaving = frozenset(entry.id for entry in victims)
+            try:
+                self._index.remove_all(victims)
+                for entry in victims:
+                    with self.lock:
+                        if entry.in_file and self.get(entry.id) is None:
+                            self._files.remove(entry.id)
+            except OSError as exc:
+                raise store_error(exc, self._files.folder) from exc
+            finally:
+                self.leaving = frozenset()
+        return victims
 
     def _drop(self, entries: list[Entry]) -> None:
         with self.lock:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from libernet.blocks.errors import StoreVersion
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 """Version of the schema below; a store with a higher one is refused."""
 
 # Data dictionary. Ids live apart from contents so that a scan over all blocks (collection,
@@ -15,24 +15,25 @@ STORE_VERSION = 2
 # meta.key, meta.value   "version": STORE_VERSION of the program that made or last migrated this.
 #
 # block.id       what the stored bytes are known by: SHA-256 (32 bytes), or SHA-384 (48) of a blob.
-# block.class    why it is kept, a BlockClass. A block of class OWN or HELD is durable: its content
-#                row or its file, with the file's name, was on the disk before this row was. The
-#                file of class CACHED may be torn or missing. Never updated: a row is replaced.
+# block.class    why it is kept, a BlockClass. A block of any class but CACHED is durable: its
+#                content row or its file, with the file's name, was on the disk before this row was.
+#                The file of class CACHED may be torn or missing. Never updated: a row is replaced.
 # block.size     stored bytes; what reading the file asks for.
 # block.content  content.row of a small block; NULL says that blocks/xx/ID holds the bytes, or
 #                cached/ID those of class CACHED.
 # block.asked    class CACHED: when somebody last asked for it, whole seconds since 1970, coarse;
-#                the least goes first (cached_by_asked). NULL otherwise.
+#                the least goes first (cached_by_asked). Class GUEST: when it came
+#                (guest_by_asked). NULL otherwise.
 #
 # content.row    given out by the one writer, ascending; used by exactly one block.content.
 # content.bytes  the block. Goes when its block row goes (content_goes_too).
 #
-# class_total    one row for CACHED and one for HELD: how many there are (blocks), and the sum of
-#                their sizes (bytes). Kept true by triggers, so that no start has to count rows.
+# class_total    one row for each class but OWN: how many there are (blocks), and the sum of their
+#                sizes (bytes). Kept true by triggers, so that no start has to count rows.
 #
 # public.id      a block of one's own that was published: the node may speak of it. Stays as long as
-#                the publication, also while the block is damaged or missing. held_block finds those
-#                held for others as quickly (both: like_index.py).
+#                the publication, also while the block is damaged or missing. others_block finds
+#                those of classes HELD and GUEST as quickly (both: like_index.py).
 #
 # pin.id, owner  a block, here or not yet, that is neither evicted nor collected as long as any
 #                owner has a row for it.
@@ -66,8 +67,14 @@ CREATE TRIGGER counted_block_goes AFTER DELETE ON block WHEN old.class <> 1 BEGI
     UPDATE class_total SET blocks = blocks - 1, bytes = bytes - old.size WHERE class = old.class;
 END;
 CREATE TABLE public (id BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE INDEX held_block ON block (id, size) WHERE class = 3;
 CREATE TABLE pin (id BLOB NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (id, owner)) WITHOUT ROWID;
+"""
+
+_NEW_IN_3 = """
+DROP INDEX IF EXISTS held_block;
+CREATE INDEX others_block ON block (id, size) WHERE class IN (3, 4);
+CREATE INDEX guest_by_asked ON block (asked) WHERE class = 4;
+INSERT INTO class_total VALUES (4, 0, 0);
 """
 
 _FROM_1 = """
@@ -111,10 +118,10 @@ def prepare(writer: sqlite3.Connection, path: Path) -> None:
         writer.execute(pragma)
     if version == STORE_VERSION:
         return
-    steps = _SCHEMA if version is None else _FROM_1
+    steps = {None: _SCHEMA + _NEW_IN_2, 1: _FROM_1 + _NEW_IN_2}.get(version, "")
     stamp = f"INSERT OR REPLACE INTO meta VALUES ('version', {STORE_VERSION});"
     try:
-        writer.executescript(f"BEGIN IMMEDIATE;{steps}{_NEW_IN_2}{stamp}COMMIT;")
+        writer.executescript(f"BEGIN IMMEDIATE;{steps}{_NEW_IN_3}{stamp}COMMIT;")
     except sqlite3.Error:
         if writer.in_transaction:
             writer.execute("ROLLBACK")

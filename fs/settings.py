@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from libernet.blocks.errors import FormatError
-from libernet.blocks.store import CACHE_BYTES
+from libernet.blocks.store_cache import CACHE_BYTES
 from libernet.fs.keys import KEYS, Values
 
 MAX_CONFIG_BYTES = 1024 * 1024

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libernet.blocks.secret import load_or_create_secret
-from libernet.blocks.store import CACHE_BYTES, Store
+from libernet.blocks.store import Store
+from libernet.blocks.store_cache import CACHE_BYTES
 from libernet.fs.datalog import DataLog
 from libernet.fs.journal import Journal
 from libernet.fs.journal_reader import JournalReader

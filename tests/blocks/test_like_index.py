@@ -67,7 +67,7 @@ def test_the_best_are_found_as_by_looking_at_all(
         findable = {
             entry.id: entry.size_bytes
             for entry in entries
-            if kinds[entry.id] in {BlockClass.HELD, "public"}
+            if kinds[entry.id] in {BlockClass.HELD, BlockClass.GUEST, "public"}
         }
         assert store.like.best(target, limit) == naive(findable, target, limit)
 

@@ -231,7 +231,7 @@ class TestOpening:
         change_stored_bytes(folder, "UPDATE meta SET value = 7 WHERE key = 'version'")
         left_over = folder / "incoming" / "theirs"
         left_over.write_bytes(b"")
-        message = r"newer version .*\(store version 7, this program knows 2\): install that version"
+        message = r"newer version .*\(store version 7, this program knows 3\): install that version"
         with pytest.raises(StoreVersion, match=message):
             Store(folder).__enter__()
         assert left_over.exists()

@@ -131,6 +131,7 @@ class TestCaching:
             BlockClass.OWN: StoreTotals(2, SMALL_BYTES + LARGE_BYTES),
             BlockClass.CACHED: StoreTotals(3, SMALL_BYTES + 2 * LARGE_BYTES),
             BlockClass.HELD: NONE,
+            BlockClass.GUEST: NONE,
         }
         assert store.cached_totals() == StoreTotals(3, SMALL_BYTES + 2 * LARGE_BYTES)
 
@@ -268,6 +269,7 @@ class TestOwnAndCached:
             BlockClass.OWN: StoreTotals(1, size_bytes),
             BlockClass.CACHED: NONE,
             BlockClass.HELD: NONE,
+            BlockClass.GUEST: NONE,
         }
         assert (store.queued_bytes, cached_files(folder)) == (0, set())
 
