@@ -40,6 +40,7 @@ class Checkpointer:
       _wanted       the newest generation that somebody waits for
       _tried        woken and replaced after each try
       _error        why the last try failed, None when it did not
+      done, failed  how many tries came to that
     Tasks
       run() alone commits. Callers of durable() wait for it. `writing` is held by whoever writes
       to the journal: this, and publishing for the moment in which it records a snapshot.
@@ -70,6 +71,7 @@ class Checkpointer:
         self._wake = trio.Event()
         self._tried = trio.Event()
         self._error: Exception | None = None
+        self.done = self.failed = 0
 
     @property
     def is_dirty(self) -> bool:
@@ -146,6 +148,7 @@ class Checkpointer:
                 await trio.to_thread.run_sync(self._write, batch, contents)
         except Exception as exc:  # noqa: BLE001 - whatever it was, the generation must not be lost
             self._error = exc
+            self.failed += 1
             self._space.is_full = _is_full(exc)
             is_foreseen = isinstance(exc, StoreError | OSError | sqlite3.Error)
             _log.error(
@@ -160,6 +163,7 @@ class Checkpointer:
             self._files.committed(contents)
             self._committed = batch.generation
             self._error = None
+            self.done += 1
             self._space.is_full = False
         tried, self._tried = self._tried, trio.Event()
         tried.set()

@@ -61,6 +61,7 @@ class ChunkCache:
       _loading  those on their way
       _ahead    those that wait to be loaded ahead
       _echoes   errors that took long, for a moment
+      hits      how often a chunk was given that was here or on its way; misses, how often not
     Tasks
       run() holds the tasks that read ahead, at most _AHEAD_TASKS at one time. An error goes to
       all who waited for the chunk and is not kept, but for _echoes: whoever asks next tries again.
@@ -72,6 +73,7 @@ class ChunkCache:
         self._is_here = is_here
         self._chunks: OrderedDict[ChunkReference, bytes] = OrderedDict()
         self._bytes = 0
+        self.hits = self.misses = 0
         self._loading: dict[ChunkReference, _Loading] = {}
         self._ahead: set[ChunkReference] = set()
         self._echoes: dict[ChunkReference, _Echo] = {}
@@ -108,11 +110,13 @@ class ChunkCache:
         while True:
             chunk = self._chunks.get(reference)
             if chunk is not None:
+                self.hits += 1
                 self._chunks.move_to_end(reference)
                 return chunk
             loading = self._loading.get(reference)
             if loading is None:
                 self._answer_as_before(reference)
+                self.misses += 1
                 return await self._load(reference, origin)
             await loading.done.wait()
             if loading.error is not None:

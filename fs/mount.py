@@ -43,7 +43,7 @@ class MountedNode:
             find_identifier=self._network.find_identifier,
         )
         node = LocalNode(storage, self._network.fetcher, settings, outside=outside)
-        self._web = WebServer(Site(node.namespace, node.blocks))
+        self._web = WebServer(Site(node.namespace, node.blocks, node.counters))
         self._web_port = settings.web_port if settings.web else 0
         commands = NodeCommands(settings, node, storage, web_address=lambda: self._web.address)
         self._node = node

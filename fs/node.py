@@ -17,6 +17,7 @@ from libernet.fs.bundle_view import Bundles
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.collection import Collector
+from libernet.fs.counters import Counters
 from libernet.fs.fetching import Fetching
 from libernet.fs.files import Files
 from libernet.fs.flat_publisher import FlatPublisher
@@ -105,6 +106,14 @@ class LocalNode:
             snapshots=self.snapshots,
             quiet_seconds=settings.publish_after_seconds,
             announce=self.outside.announce,
+        )
+        self.counters = Counters(
+            store=storage.store,
+            files=self.files,
+            checkpointer=self.checkpointer,
+            publisher=self.publisher,
+            chunks=self._chunks,
+            outside=self.outside,
         )
         self.publications = Publications(storage, self.checkpointer.writing, clock)
         self.stream_publisher = StreamPublisher(storage.store, self.publications)

@@ -22,7 +22,7 @@ class Outside:
 
     `announce` and `withdraw` are told the ids of roots that others may look for, or no longer;
     `announce_identifier` and `find_identifier` do in the DHT what other programs want of it.
-    `status` returns plain values for JSON: listening, peers, not_announced, failures.
+    `status` returns plain values for JSON, by the keys that `net/README.md` lists.
     """
 
     announce: Callable[[BlockId], None] = field(default=_nothing)

@@ -56,6 +56,7 @@ class Publisher:
     State
       _watched   backups with something unpublished, by inode
       _held      backups that are in the middle of something, which no snapshot is to show
+      published  how many snapshots were made
     Tasks
       run() looks at what was committed and publishes. `_busy` is held for a whole publication:
       one at a time.
@@ -87,6 +88,7 @@ class Publisher:
         self._busy = trio.Lock()
         self._watched: dict[int, _Watch] = {}
         self._held: set[int] = set()
+        self.published = 0
 
     @contextmanager
     def holding(self, ino: int) -> Iterator[None]:
@@ -245,5 +247,6 @@ class Publisher:
             )
         snapshot = replace(snapshot, number=number)
         self._snapshots.put(snapshot)
+        self.published += 1
         self._announce(snapshot.reference.id)
         return snapshot

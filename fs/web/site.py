@@ -6,6 +6,7 @@
 /sha256/ID/SUITE/KEY/PATH       a file in it; with a slash at the end, a folder
 /sha256/like/ID                 blocks of which everybody may be told, by what their ids are like
 /sha384/SD_HASH/FILE            a stream of LBRYnet
+/metrics                        what the node counts, for Prometheus
 """
 
 import errno
@@ -21,6 +22,7 @@ from libernet.blocks.errors import BlockNotFound, FormatError, LibernetError
 from libernet.blocks.reference import LikeSearch, Reference
 from libernet.blocks.streams import StreamAddress
 from libernet.fs.addressed_blocks import AddressedBlocks
+from libernet.fs.counters import Counters
 from libernet.fs.namespace import Entry, Namespace, OpenFile
 from libernet.fs.nodes import Incomplete
 from libernet.fs.tree import os_error
@@ -35,6 +37,7 @@ from libernet.fs.web.answers import (
     media_type,
 )
 from libernet.fs.web.conditions import is_known, wanted_range
+from libernet.fs.web.exposition import MEDIA_TYPE, exposition
 from libernet.fs.web.listings import OWN_PAGE, Entries, HtmlListing, JsonListing, Listing
 from libernet.fs.web.requests import Refusal, Request
 from libernet.fs.web.walk import Walk
@@ -45,6 +48,7 @@ copy, and what a client does not take is little."""
 
 _LIST_ENTRIES = 2_000  # listed at a time: half a megabyte
 _LIKE = "/sha256/like/"
+_METRICS = "/metrics"
 _ADDRESSES = (
     "an address reads /sha256/ID, /sha256/ID/SUITE/KEY, /sha256/ID/SUITE/KEY/PATH or"
     " /sha384/SD_HASH/FILE"
@@ -88,9 +92,10 @@ class _Visit:
 class Site:
     """Answer requests; all that an answer needs is given back when it was sent."""
 
-    def __init__(self, namespace: Namespace, blocks: AddressedBlocks) -> None:
+    def __init__(self, namespace: Namespace, blocks: AddressedBlocks, counters: Counters) -> None:
         self._namespace = namespace
         self._blocks = blocks
+        self._counters = counters
 
     @asynccontextmanager
     async def answering(self, request: Request) -> AsyncIterator[Answer]:
@@ -103,6 +108,8 @@ class Site:
             yield answer
 
     async def _answer(self, request: Request, needed: ExitStack) -> Answer:
+        if request.path == _METRICS:
+            return await self._metrics()
         match parse_url_path(request.path):
             case LikeSearch() as search:
                 return self._like(search)
@@ -115,6 +122,11 @@ class Site:
                 is_folder = request.path.endswith("/")
                 place = _Place((b"sha384", str(sd_hash).encode()), path, is_folder)
                 return await self._shown(request, place, needed)
+
+    async def _metrics(self) -> Answer:
+        families = await self._counters.families()
+        headers = PASSING | {"content-type": MEDIA_TYPE}
+        return Answer(200, headers, exposition(families).encode())
 
     def _like(self, search: LikeSearch) -> Answer:
         found = {f"/sha256/{block_id}": size for block_id, size in self._blocks.like(search.id)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.node import Node
+from tests.support.prometheus import parse
 
 _ALONE = ("--bind", "127.0.0.1", "--port", "0")
 _CONTENT = os.urandom(5_000_000)
@@ -65,6 +66,16 @@ def test_curl_from_elsewhere_gets_nothing(node: Node, shared: str) -> None:
         assert _curl(node, *code, "--header", header, f"{shared}/") == "403"
     assert _curl(node, *code, "--request", "PUT", "--data", "x", f"{shared}/") == "405"
     assert _curl(node, *code, f"{shared}/gone") == "404"
+
+
+def test_the_counters_of_a_mount_are_as_prometheus_wants_them(node: Node, shared: str) -> None:
+    _curl(node, "--fail", "--output", "/dev/null", f"{shared}/large.txt")
+    metrics = parse(_curl(node, "--fail", f"{_address(node)}/metrics"))
+    assert metrics["libernet_store_bytes"].value(**{"class": "own"}) > len(_CONTENT)
+    assert metrics["libernet_chunk_reads_total"].value(outcome="miss") >= 1
+    assert metrics["libernet_listening"].value() == 1
+    assert metrics["libernet_dht_contacts"].value() == 0
+    assert metrics["libernet_peer_failures_total"].value(kind="unreachable") == 0
 
 
 def test_only_this_machine_can_ask(node: Node) -> None:

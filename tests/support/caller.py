@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from libernet.fs import storage
 from libernet.fs.namespace import MOUNT_INO, Entry, Namespace, OpenFile
 from libernet.fs.node import LocalNode
+from libernet.fs.outside import Outside
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
 from libernet.fs.tree import Changes, NewInode
@@ -246,7 +248,10 @@ def node_settings(
 
 @contextmanager
 def opened_node(
-    folder: Path, settings: Settings | None = None, clock: Callable[[], int] | None = None
+    folder: Path,
+    settings: Settings | None = None,
+    clock: Callable[[], int] | None = None,
+    outside: Outside | None = None,
 ) -> Iterator[tuple[Storage, LocalNode]]:
     """Open the state in *folder* and put a node on it that does not run yet.
 
@@ -254,11 +259,14 @@ def opened_node(
     """
     folder.mkdir(exist_ok=True)
     with storage.opened(folder) as disk:
-        options = {"clock": clock} if clock else {}
-        yield (
+        node = LocalNode(
             disk,
-            LocalNode(disk, LocalSource(disk.store), settings or node_settings(folder), **options),
+            LocalSource(disk.store),
+            settings or node_settings(folder),
+            outside=outside,
+            clock=clock or time.time_ns,
         )
+        yield disk, node
     assert_consistent(folder)
 
 

@@ -14,6 +14,7 @@ from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.public_sealing import seal_public
 from libernet.blocks.reference import Reference
 from libernet.fs.node import LocalNode
+from libernet.fs.outside import Outside
 from libernet.fs.storage import Storage
 from libernet.fs.web.connection import WebLimits
 from libernet.fs.web.server import WebServer
@@ -47,7 +48,7 @@ class Web:
         self.storage = storage
         self.node = node
         self.caller = Caller(node.namespace)
-        self.server = WebServer(Site(node.namespace, node.blocks), limits=limits)
+        self.server = WebServer(Site(node.namespace, node.blocks, node.counters), limits=limits)
 
     async def ask(self, target: str, method: str = "GET", **headers: str) -> Reply:
         """Ask for *target* on a connection of its own; underscores in names stand for hyphens."""
@@ -96,9 +97,11 @@ class Web:
 
 
 @asynccontextmanager
-async def web_running(folder: Path, limits: WebLimits | None = None) -> AsyncIterator[Web]:
+async def web_running(
+    folder: Path, limits: WebLimits | None = None, outside: Outside | None = None
+) -> AsyncIterator[Web]:
     """Run a node in *folder* with its view by URL, and no mount."""
-    with trio.fail_after(_SECONDS), opened_node(folder) as (storage, node):
+    with trio.fail_after(_SECONDS), opened_node(folder, outside=outside) as (storage, node):
         async with node.running():
             yield Web(storage, node, limits)
 
