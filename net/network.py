@@ -15,11 +15,13 @@ from libernet.blocks.store import Store
 from libernet.net.address import PeerAddress
 from libernet.net.announcer import Announcer
 from libernet.net.chain import ChainDiscovery
+from libernet.net.dht.contact import Address
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.discovery import Discovery
 from libernet.net.exchange.offer import StoreOffer
 from libernet.net.exchange.server import ExchangeServer
 from libernet.net.fetcher import Fetcher
+from libernet.net.identity import NodeIdentity
 from libernet.net.lan import LanDiscovery
 from libernet.net.peers import Peers
 from libernet.net.ports import ALL_ADDRESSES, first_free_port
@@ -121,14 +123,15 @@ class Network:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         settings = self._settings
+        identity = NodeIdentity.load(self._state_folder)
         try:
             async with trio.open_nursery() as nursery:
                 wanted = first_free_port(settings.host, self._last_port or settings.port)
                 host = settings.host or None
                 port = await nursery.start(self._server.run, host, wanted)
                 dht = DhtDiscovery(
-                    settings.host or ALL_ADDRESSES,
-                    port,
+                    Address(settings.host or ALL_ADDRESSES, port),
+                    identity=identity,
                     exchange_port=port,
                     bootstrap=settings.peers,
                     state_folder=self._state_folder,

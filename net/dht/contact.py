@@ -11,6 +11,11 @@ from kademlia.node import Node
 from libernet.blocks.errors import FormatError
 from libernet.net.dht.keys import KEY_BYTES
 
+MAX_NEIGHBOURS = 2
+"""Contacts of one address block in a bucket, and among those whom a look-up relies on: who has a
+whole block of addresses must not fill either with nodes of its own. Two, since one household may
+well have two."""
+
 _PORT_BYTES = 2
 _CACHED_JUDGEMENTS = 8192
 
@@ -84,6 +89,31 @@ class AddressPolicy:
             return False
         return kind == "public" or self.private_network or ip in self._by_hand
 
+    def is_public(self, ip: str) -> bool:
+        """Tell whether *ip* is the same host wherever it is named."""
+        return _kind(ip) == "public"
+
+    def block(self, ip: str) -> bytes:
+        """Return what one household or host can have all of: /24 of IPv4, /56 of IPv6."""
+        return self.pack_ip(ip)[: 7 if self.family == socket.AF_INET6 else 3]
+
+    def crowd(self, ip: str) -> bytes | None:
+        """Return of which address block no more than MAX_NEIGHBOURS are wanted; None for no limit.
+
+        At private addresses all may live in one.
+        """
+        return self.block(ip) if self.is_public(ip) and not self.private_network else None
+
+    def pack(self, address: Address) -> bytes:
+        """Return IP address and port in 6 or 18 bytes."""
+        return self.pack_ip(address.ip) + address.port.to_bytes(_PORT_BYTES)
+
+    def unpack(self, packed: bytes) -> Address:
+        """Return the address in *packed*, which need not be allowed; FormatError."""
+        if len(packed) != self.ip_bytes + _PORT_BYTES:
+            raise FormatError("an address of another family")
+        return Address(self.unpack_ip(packed[:-_PORT_BYTES]), int.from_bytes(packed[-2:]))
+
     def pack_ip(self, ip: str) -> bytes:
         """Return the 4 or 16 bytes of *ip*."""
         return socket.inet_pton(self.family, ip)
@@ -95,9 +125,7 @@ class AddressPolicy:
 
 def pack_contacts(contacts: Iterable[Contact], policy: AddressPolicy) -> bytes:
     """Return id, IP address and port of each contact, one after the other."""
-    return b"".join(
-        each.id + policy.pack_ip(each.ip) + each.port.to_bytes(_PORT_BYTES) for each in contacts
-    )
+    return b"".join(each.id + policy.pack(each.address) for each in contacts)
 
 
 def packed_contact_bytes(policy: AddressPolicy) -> int:
@@ -112,10 +140,9 @@ def unpack_contacts(packed: bytes, policy: AddressPolicy) -> Iterator[Contact]:
         raise FormatError(f"{len(packed)} bytes of contacts, which are {step} bytes each")
     for start in range(0, len(packed), step):
         node_id = packed[start : start + KEY_BYTES]
-        ip = policy.unpack_ip(packed[start + KEY_BYTES : start + step - _PORT_BYTES])
-        port = int.from_bytes(packed[start + step - _PORT_BYTES : start + step])
-        if port and policy.allows(ip):
-            yield Contact(node_id, Address(ip, port))
+        address = policy.unpack(packed[start + KEY_BYTES : start + step])
+        if address.port and policy.allows(address.ip):
+            yield Contact(node_id, address)
 
 
 @functools.lru_cache(_CACHED_JUDGEMENTS)

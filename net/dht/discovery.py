@@ -14,15 +14,16 @@ import trio
 from libernet.blocks.errors import DhtError, FormatError, LocalProtocolError
 from libernet.blocks.ids import BlockId
 from libernet.net.address import PeerAddress
-from libernet.net.dht.contact import AddressPolicy
+from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.endpoint import Identity
-from libernet.net.dht.keys import IDENTIFIER_NAMESPACE, SHA256_NAMESPACE, routing_key
+from libernet.net.dht.keys import IDENTIFIER_NAMESPACE, SHA256_NAMESPACE, node_id_of, routing_key
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.portal import Portal
-from libernet.net.dht.state import NodeState, load_state
+from libernet.net.dht.state import load_state
 from libernet.net.dht.upkeep import Pace, Upkeep
 from libernet.net.discovery import HTTP_EXCHANGE, WANTED_PROVIDERS, Provider
+from libernet.net.identity import NodeIdentity
 
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 """Asked for; the kernel gives what net.core.rmem_max allows. With the usual 208 KiB a hundred
@@ -55,18 +56,18 @@ class DhtDiscovery:
     *exchange_port* is announced, together with the IP address that others see this node at; 0
     says that it serves no blocks, and then announce() is a mistake. *bootstrap* nodes are dialled
     wherever they are; other private addresses only on a *private_network*. *state_folder* keeps
-    the node's id and contacts from one start to the next.
+    its contacts from one start to the next.
 
     State: _run, None while the DHT is down; _own, this node's announcements, which outlive it;
-    _state, id and remembered contacts. udp_port is the real one once run() has started.
+    _remembered, where contacts were. udp_port is the real one once run() has started.
     Tasks: those of run(): the thread, and Upkeep.
     """
 
     def __init__(
         self,
-        bind_host: str,
-        udp_port: int,
+        bind: Address,
         *,
+        identity: NodeIdentity,
         exchange_port: int,
         bootstrap: Sequence[PeerAddress] = (),
         state_folder: Path | None = None,
@@ -74,18 +75,19 @@ class DhtDiscovery:
         clock: Callable[[], float] = boot_clock,
         pace: Pace | None = None,
     ) -> None:
-        self.udp_port = udp_port
-        self._bind_host = bind_host
+        self.udp_port = bind.port
+        self._bind_host = bind.ip
         self._exchange_port = exchange_port
         self._bootstrap = tuple(bootstrap)
         self._folder = state_folder
         self._flags = HTTP_EXCHANGE if exchange_port else 0
+        self._identity = identity
         self._clock = clock
         self._pace = pace or Pace()
-        family = socket.AF_INET6 if ":" in bind_host else socket.AF_INET
+        family = socket.AF_INET6 if ":" in bind.ip else socket.AF_INET
         self._policy = AddressPolicy(family, private_network=private_network)
         self._own = OwnRecords(clock)
-        self._state = NodeState.new()
+        self._remembered: tuple[Address, ...] = ()
         self._run: _Run | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -165,7 +167,7 @@ class DhtDiscovery:
         """Return the node's id and port, whom it knows, what it holds and what it was asked."""
         answer: dict[str, Any] = {
             "kind": "dht",
-            "node_id": self._state.node_id.hex(),
+            "node_id": node_id_of(self._identity.public_key).hex(),
             "udp_port": self.udp_port,
             "is_running": self._run is not None,
             "contacts": 0,
@@ -189,14 +191,14 @@ class DhtDiscovery:
         self, sock: socket.socket, task_status: trio.TaskStatus[None]
     ) -> BaseException | None:
         """Be a node on *sock* until its loop or thread ends; return why it did."""
-        identity = Identity(self._state.node_id, self._exchange_port, self._flags)
+        identity = Identity(self._identity, self._exchange_port, self._flags)
         node = DhtNode(identity, self._policy, self._own, clock=self._clock)
         portal = Portal(functools.partial(node.serve, sock), name="dht")
         upkeep = Upkeep(
             portal,
             node,
             bootstrap=self._bootstrap,
-            remembered=self._state.contacts,
+            remembered=self._remembered,
             folder=self._folder,
             pace=self._pace,
         )
@@ -211,7 +213,7 @@ class DhtDiscovery:
             return exc
         finally:
             self._run = None
-            self._state = NodeState(self._state.node_id, upkeep.remembered)
+            self._remembered = upkeep.remembered
         return portal.failure
 
     def _bind(self) -> socket.socket:
@@ -241,6 +243,6 @@ class DhtDiscovery:
         if self._folder is None:
             return
         try:
-            self._state = load_state(self._folder) or self._state
+            self._remembered = load_state(self._folder)
         except (FormatError, OSError) as exc:
-            _log.warning("The DHT starts as a new node: %s", exc)
+            _log.warning("The DHT starts without its contacts: %s", exc)

@@ -9,37 +9,43 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from libernet.blocks.errors import DhtError, FormatError
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address
+from libernet.net.dht.keys import node_id_of
 from libernet.net.dht.roundtrips import RoundTrips
 from libernet.net.dht.wire import (
+    REQUESTS,
     RPC_ID_BYTES,
-    Announce,
     Envelope,
-    Find,
-    Ping,
     Reply,
     Request,
-    Withdraw,
     decode,
     encode,
 )
+from libernet.net.identity import NodeIdentity
 
 REQUEST_SECONDS = 1.0
 """When a request counts as unanswered. Look-ups do not wait so long: see RoundTrips."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
-    """What a node says of itself in each datagram; *exchange_port* 0: it serves no blocks."""
+    """Who a node is, and what it says of itself in each datagram.
 
-    node_id: bytes
+    *exchange_port* 0: it serves no blocks. *flags* may change.
+    """
+
+    keys: NodeIdentity
     exchange_port: int
     flags: int
+    node_id: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.node_id = node_id_of(self.keys.public_key)
 
 
 class Endpoint(asyncio.DatagramProtocol):
@@ -130,7 +136,7 @@ class Endpoint(asyncio.DatagramProtocol):
         if envelope.sender == self._identity.node_id:
             raise FormatError("sent under this node's own id")
         body = envelope.body
-        if isinstance(body, Ping | Find | Announce | Withdraw):
+        if isinstance(body, REQUESTS):
             reply = self._answer(envelope, sender, len(datagram))
             if reply is not None:
                 self.counts["served"] += 1

@@ -1,14 +1,12 @@
 """Where in the DHT's space of 160 bits something belongs."""
 
 import hashlib
-import secrets
 
 KEY_BYTES = 20
 """Length of keys and node ids: kademlia's routing table is written for 160 bits."""
 
 SHA256_NAMESPACE = b"sha256:"
 """Namespace of Libernet's blocks."""
-
 
 IDENTIFIER_NAMESPACE = b"id:"
 """Namespace of what other programs announce: identifiers of any length."""
@@ -23,6 +21,6 @@ def routing_key(namespace: bytes, identifier: bytes) -> bytes:
     return hashlib.blake2b(namespace + identifier, digest_size=KEY_BYTES).digest()
 
 
-def random_node_id() -> bytes:
-    """Return an id for a new node."""
-    return secrets.token_bytes(KEY_BYTES)
+def node_id_of(public_key: bytes) -> bytes:
+    """Return the id of the node with that key: nobody else can prove that it is theirs."""
+    return hashlib.blake2b(public_key, digest_size=KEY_BYTES).digest()

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import heapq
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from libernet.net.address import PeerAddress
-from libernet.net.dht.contact import Contact
+from libernet.net.dht.contact import MAX_NEIGHBOURS, Contact
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.discovery import Provider
 
@@ -50,7 +51,8 @@ class Lookup:
 
     With *want* providers known it ends at once, and with fewer as soon as it would only wait for
     nodes that are late. A request is late after *patience* seconds: another is asked beside it.
-    *ask* returns None for a node that does not answer.
+    *ask* returns None for a node that does not answer. At most MAX_NEIGHBOURS of those nearest
+    are of one *crowd*, where that is not None.
 
     State: all candidates by id; the tasks that ask, which are cancelled when run() is over.
     """
@@ -59,6 +61,7 @@ class Lookup:
     ask: Callable[[Contact], Coroutine[Any, Any, Answer | None]]
     patience: Callable[[], float]
     want: int = 0
+    crowd: Callable[[str], bytes | None] = lambda ip: None
     providers: dict[PeerAddress, Provider] = field(default_factory=dict)
     _candidates: dict[bytes, _Candidate] = field(default_factory=dict)
     _asking: dict[asyncio.Task[Answer | None], _Candidate] = field(default_factory=dict)
@@ -76,9 +79,9 @@ class Lookup:
                 task.cancel()
 
     def answered(self) -> list[tuple[Contact, Answer]]:
-        """Return the nodes that answered, nearest first."""
-        candidates = sorted(self._candidates.values(), key=lambda each: each.distance)
-        return [(each.contact, each.answer) for each in candidates if each.answer]
+        """Return the nodes that answered, up to BUCKET_CONTACTS, nearest first."""
+        nearest = self._nearest(each for each in self._candidates.values() if each.answer)
+        return [(each.contact, each.answer) for each in nearest if each.answer]
 
     async def _run(self) -> None:
         while not 0 < self.want <= len(self.providers):
@@ -95,8 +98,18 @@ class Lookup:
                 self._take_in(self._asking.pop(task), task.result())
 
     def _nearest(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
-        living = (each for each in candidates if not each.failed)
-        return heapq.nsmallest(BUCKET_CONTACTS, living, key=lambda each: each.distance)
+        living = [(each.distance, each) for each in candidates if not each.failed]
+        heapq.heapify(living)
+        crowds: Counter[bytes] = Counter()
+        nearest: list[_Candidate] = []
+        while living and len(nearest) < BUCKET_CONTACTS:
+            _, candidate = heapq.heappop(living)
+            crowd = self.crowd(candidate.contact.ip)
+            if crowd is not None:
+                crowds[crowd] += 1
+            if crowd is None or crowds[crowd] <= MAX_NEIGHBOURS:
+                nearest.append(candidate)
+        return nearest
 
     def _ask_more(self) -> None:
         """Ask the nearest not asked yet, as if those that are late were dead."""

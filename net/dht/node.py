@@ -1,7 +1,6 @@
 """One node of the DHT, inside an asyncio loop."""
 
 import asyncio
-import contextlib
 import random
 import socket
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from libernet.blocks.errors import DhtError, FormatError
 from libernet.net.address import PeerAddress
+from libernet.net.dht.acquaintances import Acquaintances
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
 from libernet.net.dht.endpoint import Endpoint, Identity
@@ -17,7 +17,7 @@ from libernet.net.dht.lookup import Answer, Lookup
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.records import unpack_records
 from libernet.net.dht.responder import Responder
-from libernet.net.dht.table import BUCKET_CONTACTS, ContactTable
+from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import (
     MAX_RECORDS,
     Announce,
@@ -32,25 +32,18 @@ from libernet.net.dht.wire import (
 from libernet.net.dht.wire import Found as FoundReply
 from libernet.net.discovery import Provider
 
-CLIENT_ONLY = 2
-"""Protocol flag: this node asks but cannot be reached, and belongs in no table."""
-
 PARALLEL_FINDS = 8
 PARALLEL_ANNOUNCEMENTS = 2
 """So many look-ups at once keep fewer answers on their way than a default receive buffer holds
 (212,992 bytes: about 90 datagrams); reading must not wait behind announcing."""
 
-PARALLEL_CHECKS = 32
-RESTING_SECONDS = 900.0
-"""A contact that answered so lately is not asked whether it is there still (BEP 5)."""
-
 
 class DhtNode:
     """Ask and answer about keys, once: all methods but __init__ run in the loop of serve().
 
-    State: table, the contacts; responder, with what others announced; own, with what this node
-    did; contacts, a copy of the table that other threads may read.
-    Tasks: _checks, by address the pings that decide about a contact; they end with serve().
+    State: acquaintances, the contacts; responder, with what others announced; own, with what this
+    node did.
+    Tasks: those of acquaintances, which end with serve().
     """
 
     def __init__(
@@ -64,13 +57,15 @@ class DhtNode:
         self.identity = identity
         self.policy = policy
         self.complaints = Complaints(clock)
-        self.table = ContactTable(Contact(identity.node_id, Address("", 0)))
+        self.acquaintances = Acquaintances(
+            identity, policy, self.complaints, self._request, clock=clock
+        )
+        self.table = self.acquaintances.table
         self.own = own
-        self.responder = Responder(self.table, policy, self.own, self.complaints, clock=clock)
-        self.contacts: tuple[Contact, ...] = ()
+        self.responder = Responder(
+            identity, self.acquaintances, policy, self.own, self.complaints, clock=clock
+        )
         self.endpoint: Endpoint | None = None
-        self._clock = clock
-        self._checks: dict[Address, asyncio.Task[None]] = {}
         self._finds = asyncio.Semaphore(PARALLEL_FINDS)
         self._announcements = asyncio.Semaphore(PARALLEL_ANNOUNCEMENTS)
 
@@ -89,21 +84,18 @@ class DhtNode:
             await asyncio.shield(endpoint.closed)
             raise DhtError("the socket of the DHT broke")
         finally:
-            for check in list(self._checks.values()):
-                check.cancel()
+            self.acquaintances.close()
             endpoint.close()
             await endpoint.closed
 
-    async def greet(self, addresses: Sequence[Address]) -> tuple[set[Address], int]:
-        """Ping nodes of which only the address is known.
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """All contacts; any thread may ask."""
+        return self.acquaintances.contacts
 
-        Returns the addresses that answered, and how many contacts the table gained meanwhile.
-        """
-        before = len(self.table)
-        allowed = [each for each in addresses if self.policy.allows(each.ip)]
-        replies = await asyncio.gather(*(self._check(each) for each in allowed))
-        there = {address for address, reply in zip(allowed, replies, strict=True) if reply}
-        return there, len(self.table) - before
+    async def greet(self, addresses: Sequence[Address]) -> tuple[set[Address], int]:
+        """Make the acquaintance of nodes, as Acquaintances.greet() says."""
+        return await self.acquaintances.greet(addresses)
 
     async def fill(self) -> None:
         """Look up this node's own id, then one in each bucket that still has room."""
@@ -164,7 +156,7 @@ class DhtNode:
     async def _write(self, key: bytes, request: Callable[[bytes], Request]) -> int:
         async with self._announcements:
             lookup = await self._look_up(key, want=0)
-            nearest = lookup.answered()[:BUCKET_CONTACTS]
+            nearest = lookup.answered()
             done = await asyncio.gather(
                 *(self._write_to(contact, request(answer.token)) for contact, answer in nearest)
             )
@@ -172,7 +164,9 @@ class DhtNode:
 
     async def _write_to(self, contact: Contact, request: Request) -> bool:
         # It answered a moment ago: a datagram was lost.
-        reply = await self._ask(contact, request) or await self._ask(contact, request)
+        reply = await self.acquaintances.ask(contact, request) or await self.acquaintances.ask(
+            contact, request
+        )
         return reply is not None and isinstance(reply.body, Stored) and reply.body.done
 
     async def _look_up(
@@ -184,11 +178,12 @@ class DhtNode:
             return await self._ask_to_find(contact, key, want)
 
         patience = self._endpoint().round_trips.patience
-        lookup = Lookup(key, ask, patience, want, known or {})
+        crowd = self.policy.crowd
+        lookup = Lookup(key, ask, patience, want, crowd, known or {})
         await lookup.run(self.table.nearest(key))
         if not lookup.answered():
             # Those few who are known may have lost one datagram.
-            lookup = Lookup(key, ask, patience, want, known or {})
+            lookup = Lookup(key, ask, patience, want, crowd, known or {})
             await lookup.run(self.table.nearest(key))
         return lookup
 
@@ -198,7 +193,7 @@ class DhtNode:
         await self._look_up(target.to_bytes(KEY_BYTES), want=0)
 
     async def _ask_to_find(self, contact: Contact, key: bytes, want: int) -> Answer | None:
-        reply = await self._ask(contact, Find(key, want))
+        reply = await self.acquaintances.ask(contact, Find(key, want))
         if reply is None or not isinstance(reply.body, FoundReply):
             return None
         found = reply.body
@@ -214,76 +209,15 @@ class DhtNode:
         providers = list(unpack_records(found.records, contact.address, self.policy))
         return Answer(contacts, providers, found.token)
 
-    async def _ask(self, contact: Contact, request: Request) -> Envelope | None:
-        """Return the reply of *contact*, None without one; the table learns how it went."""
-        reply = await self._endpoint().request(contact.address, request)
-        if reply is None:
-            self._fail(contact)
-            return None
-        self._welcome(reply, contact.address)
-        if reply.sender != contact.id:
-            self._fail(contact)
-            return None
-        return reply
-
-    async def _check(self, address: Address) -> bool:
-        """Ping a node; the table learns of it when it answers."""
-        reply = await self._endpoint().request(address, Ping())
-        if reply is not None:
-            self._welcome(reply, address)
-        return reply is not None
-
     def _answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
         reply = self.responder.answer(envelope, sender, datagram_bytes)
-        if reply is not None:
-            self._notice(envelope, sender)
+        # Nobody new begins with a ping; it is too short for a hello beside the answer.
+        if reply is not None and not isinstance(envelope.body, Ping):
+            self.acquaintances.notice(envelope, sender)
         return reply
 
-    def _notice(self, request: Envelope, sender: Address) -> None:
-        """Ping whoever sent a request and is new: its address may be forged, or unreachable."""
-        if (
-            not request.flags & CLIENT_ONLY
-            and self.policy.allows(sender.ip)
-            and self.table.wants(request.sender)
-        ):
-            self._start_check(sender)
-
-    def _welcome(self, reply: Envelope, address: Address) -> None:
-        """Take a node that has just answered from *address* into the table."""
-        if reply.flags & CLIENT_ONLY:
-            return
-        now = self._clock()
-        doubtful = self.table.add(
-            Contact(
-                reply.sender,
-                address,
-                exchange_port=reply.exchange_port,
-                flags=reply.flags,
-                seen=now,
-            )
-        )
-        if doubtful is not None and now - doubtful.seen > RESTING_SECONDS:
-            self._start_check(doubtful.address, doubtful)
-        self.contacts = tuple(self.table)
-
-    def _fail(self, contact: Contact) -> None:
-        self.table.fail(contact)
-        self.contacts = tuple(self.table)
-
-    def _start_check(self, address: Address, contact: Contact | None = None) -> None:
-        """Ping *address* in a task, and *contact*, which is known there, until it is dropped."""
-        if address in self._checks or len(self._checks) >= PARALLEL_CHECKS:
-            return
-
-        async def check() -> None:
-            with contextlib.suppress(DhtError):  # the socket broke, which serve() tells
-                if not await self._check(address) and contact is not None:
-                    self._fail(contact)
-                    await self._ask(contact, Ping())
-
-        task = asyncio.create_task(check())
-        self._checks[address] = task
-        task.add_done_callback(lambda _: self._checks.pop(address, None))
+    async def _request(self, address: Address, request: Request) -> Envelope | None:
+        return await self._endpoint().request(address, request)
 
     def _endpoint(self) -> Endpoint:
         if self.endpoint is None:

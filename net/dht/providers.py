@@ -18,7 +18,7 @@ class ProviderLimits:
     """How many records are kept: for one key, of one address block for one key, of one address
     block in all, and altogether.
 
-    An address block is what one household or host can have: /24 of IPv4, /56 of IPv6.
+    An address block is what AddressPolicy.block() says.
     """
 
     per_key: int = MAX_RECORDS_PER_KEY
@@ -73,7 +73,7 @@ class ProviderStore:
             others = self._providers.get(key, {})
             if len(others) >= self._limits.per_key:
                 self.discard(key, self._random.choice(list(others)))
-            self._blocks[self._block(provider)] += 1
+            self._blocks[self._policy.block(provider.ip)] += 1
         self._providers.setdefault(key, {})[provider] = flags
         self._ends[key, provider] = self._clock() + RECORD_SECONDS
         self._ends.move_to_end((key, provider))
@@ -87,7 +87,7 @@ class ProviderStore:
         del of_key[provider]
         if not of_key:
             del self._providers[key]
-        block = self._block(provider)
+        block = self._policy.block(provider.ip)
         self._blocks[block] -= 1
         if not self._blocks[block]:
             del self._blocks[block]
@@ -110,12 +110,10 @@ class ProviderStore:
             self.discard(key, provider)
 
     def _has_room(self, key: bytes, provider: Address) -> bool:
-        block = self._block(provider)
+        block = self._policy.block(provider.ip)
         if len(self) >= self._limits.total or self._blocks[block] >= self._limits.per_block:
             return False
-        neighbours = sum(self._block(each) == block for each in self._providers.get(key, {}))
+        neighbours = sum(
+            self._policy.block(each.ip) == block for each in self._providers.get(key, {})
+        )
         return neighbours < self._limits.per_key_and_block
-
-    def _block(self, provider: Address) -> bytes:
-        packed = self._policy.pack_ip(provider.ip)
-        return packed[:7] if len(packed) > 4 else packed[:3]  # an IPv4 address

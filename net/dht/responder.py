@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from libernet.net.dht.acquaintances import Acquaintances
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import (
     Address,
@@ -9,19 +10,23 @@ from libernet.net.dht.contact import (
     pack_contacts,
     packed_contact_bytes,
 )
+from libernet.net.dht.endpoint import Identity
 from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.proof import prove
 from libernet.net.dht.providers import SAME_BLOCK, ProviderLimits, ProviderStore
 from libernet.net.dht.rates import RateLimiter
 from libernet.net.dht.records import pack_own_record, pack_record
-from libernet.net.dht.table import ContactTable
 from libernet.net.dht.tokens import Tokens
 from libernet.net.dht.wire import (
+    HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
     Envelope,
     Find,
+    Hello,
     Ping,
     Pong,
+    Proof,
     Reply,
     Stored,
     Withdraw,
@@ -29,12 +34,10 @@ from libernet.net.dht.wire import (
 from libernet.net.dht.wire import Found as FoundReply
 
 AMPLIFICATION = 3
-"""A forged sender address gets at most this many times the bytes that its forger sent."""
+"""A forged sender address gets at most this many times the bytes that its forger sent, the hello
+counted that an unknown node gets beside its answer."""
 
-PING_BYTES = 64
-"""At least the length of a ping, which an unknown node gets beside its answer."""
-
-_FOUND_HEAD_BYTES = 72
+_FOUND_HEAD_BYTES = 92
 _RECORD_HEAD_BYTES = 2
 
 
@@ -46,7 +49,8 @@ class Responder:
 
     def __init__(
         self,
-        table: ContactTable,
+        identity: Identity,
+        acquaintances: Acquaintances,
         policy: AddressPolicy,
         own: OwnRecords,
         complaints: Complaints,
@@ -55,7 +59,8 @@ class Responder:
     ) -> None:
         limits = SAME_BLOCK if policy.private_network else ProviderLimits()
         self.providers = ProviderStore(clock, policy, limits)
-        self._table = table
+        self._identity = identity
+        self._acquaintances = acquaintances
         self._policy = policy
         self._own = own
         self._complaints = complaints
@@ -77,23 +82,28 @@ class Responder:
                 return Stored(self._add(announce, sender))
             case Withdraw() as withdraw:
                 return Stored(self._discard(withdraw, sender))
+            case Hello() as hello:
+                return self._prove(hello, envelope, sender)
         return None
 
     def _found(
         self, find: Find, envelope: Envelope, sender: Address, request_bytes: int
     ) -> FoundReply:
         """Return contacts, then records, as far as the answer may grow."""
-        room = min(MAX_DATAGRAM_BYTES, AMPLIFICATION * request_bytes - PING_BYTES)
+        room = min(MAX_DATAGRAM_BYTES, AMPLIFICATION * request_bytes - HELLO_REQUEST_BYTES)
         room = max(0, room - _FOUND_HEAD_BYTES)
         contact_bytes = packed_contact_bytes(self._policy)
-        nearest = self._table.nearest(find.key, but={envelope.sender})
+        nearest = self._acquaintances.table.nearest(find.key, but={envelope.sender})
         contacts = nearest[: room // contact_bytes]
         room -= len(contacts) * contact_bytes
         asker = Address(sender.ip, envelope.exchange_port)
         records = self._records(find, asker)
         fitting = room // (_RECORD_HEAD_BYTES + len(records[-1])) if records else 0
         return FoundReply(
-            pack_contacts(contacts, self._policy), records[:fitting], self._tokens.make(sender.ip)
+            pack_contacts(contacts, self._policy),
+            records[:fitting],
+            self._tokens.make(sender.ip),
+            self._policy.pack(sender),
         )
 
     def _records(self, find: Find, asker: Address) -> list[bytes]:
@@ -102,6 +112,12 @@ class Responder:
         others = self.providers.find(find.key, find.want, but=asker)
         packed = [pack_record(address, flags, self._policy) for address, flags in others]
         return (own + packed)[: find.want]
+
+    def _prove(self, hello: Hello, envelope: Envelope, sender: Address) -> Proof | None:
+        if not self._acquaintances.seen_as.may_be(self._policy.unpack(hello.to).ip):
+            self._complaints.note("a hello to another address", sender)
+            return None
+        return prove(self._identity.keys, envelope, hello.to, self._policy.pack(sender))
 
     def _add(self, announce: Announce, sender: Address) -> bool:
         if not self._policy.allows(sender.ip):

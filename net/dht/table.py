@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from kademlia.routing import KBucket, RoutingTable
 
-from libernet.net.dht.contact import Address, Contact
+from libernet.net.dht.contact import MAX_NEIGHBOURS, Address, AddressPolicy, Contact
 
 BUCKET_CONTACTS = 20
 """The paper's k: contacts in a bucket, and nodes that a record is given to."""
@@ -18,10 +18,13 @@ MAX_FAILURES = 2
 class ContactTable(RoutingTable):  # type: ignore[misc]
     """kademlia's routing table, made exact and passive: it sends nothing by itself.
 
-    State: the buckets. Only nodes that answered from their address are added, by add().
+    State: the buckets. Only nodes that proved their id from their address are added, by add().
     """
 
-    def __init__(self, own: Contact, *, bucket_contacts: int = BUCKET_CONTACTS) -> None:
+    def __init__(
+        self, own: Contact, policy: AddressPolicy, *, bucket_contacts: int = BUCKET_CONTACTS
+    ) -> None:
+        self._policy = policy
         super().__init__(None, bucket_contacts, own)
 
     def __iter__(self) -> Iterator[Contact]:
@@ -50,12 +53,15 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
         contact: Contact | None = self.bucket_for(node_id)[node_id]
         return contact
 
-    def wants(self, node_id: bytes) -> bool:
-        """Tell whether a node of that id is new, and add() would keep it."""
+    def wants(self, node_id: bytes, address: Address) -> bool:
+        """Tell whether a node is new, or has another address than before, and add() may keep it."""
         if node_id == self.node.id:
             return False
         bucket = self.bucket_for(node_id)
-        if node_id in bucket.nodes or node_id in bucket.replacement_nodes:
+        known = bucket.nodes.get(node_id) or bucket.replacement_nodes.get(node_id)
+        if known is not None:
+            return bool(known.address != address)
+        if self._is_crowded(bucket, node_id, address.ip):
             return False
         if len(bucket) < self.ksize or bucket.has_in_range(self.node):
             return True
@@ -71,6 +77,8 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
         while True:
             bucket = self.buckets[self.get_bucket_for(contact)]
             known = bucket[contact.id]
+            if known is None and self._is_crowded(bucket, contact.id, contact.ip):
+                return None
             if known is not None and known.address != contact.address and not known.failures:
                 return known  # type: ignore[no-any-return] # from kademlia's untyped bucket
             if bucket.add_node(contact):
@@ -87,6 +95,15 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
         known.failures += 1
         if known.failures >= MAX_FAILURES:
             self.remove_contact(known)
+
+    def _is_crowded(self, bucket: KBucket, node_id: bytes, ip: str) -> bool:
+        """Say whether the bucket has enough other contacts near *ip*, those in waiting counted."""
+        crowd = self._policy.crowd(ip)
+        if crowd is None:
+            return False
+        others = [*bucket.nodes.values(), *bucket.replacement_nodes.values()]
+        near = [each for each in others if self._policy.crowd(each.ip) == crowd]
+        return len([each for each in near if each.id != node_id]) >= MAX_NEIGHBOURS
 
     def find_neighbors(
         self, node: Contact, k: int | None = None, exclude: Contact | None = None

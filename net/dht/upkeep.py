@@ -209,10 +209,9 @@ class Upkeep:
             self.remembered = tuple(each.address for each in contacts)
         if self._folder is None or self._saved == self.remembered:
             return
-        node_id = self._node.identity.node_id
         try:
             await trio.to_thread.run_sync(
-                save_state, self._folder, node_id, self.remembered, abandon_on_cancel=True
+                save_state, self._folder, self.remembered, abandon_on_cancel=True
             )
         except OSError as exc:
             _log.warning("The DHT's contacts cannot be saved in %s: %s", self._folder, exc)

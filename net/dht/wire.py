@@ -6,12 +6,13 @@ elements at an end, which earlier ones ignore; what cannot be understood that wa
 version in the prefix. README.md beside this file has the same as a table.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 
 from libernet.blocks.errors import FormatError, UnknownVersion
 from libernet.net.dht.keys import KEY_BYTES
+from libernet.net.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 
 MAX_DATAGRAM_BYTES = 1200
 """Longest datagram, sent or accepted: what every path carries whole (RFC 9000 section 14)."""
@@ -19,8 +20,11 @@ MAX_DATAGRAM_BYTES = 1200
 FIND_REQUEST_BYTES = 440
 """Finds are padded to this, so that the longest answer stays within three times the request."""
 
+HELLO_REQUEST_BYTES = 88
+"""Hellos too: a proof and a hello in return stay within three times this."""
+
 MAGIC = b"LN"
-VERSION = 1
+VERSION = 2
 PREFIX = MAGIC + bytes((VERSION,))
 
 RPC_ID_BYTES = 8
@@ -30,6 +34,11 @@ MAX_RECORDS = 64
 
 _Id = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 _RpcId = Annotated[bytes, msgspec.Meta(min_length=RPC_ID_BYTES, max_length=RPC_ID_BYTES)]
+_PublicKey = Annotated[
+    bytes, msgspec.Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)
+]
+_Signature = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+_PackedAddress = Annotated[bytes, msgspec.Meta(min_length=6, max_length=18)]
 _Flags = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -68,16 +77,25 @@ class Withdraw(msgspec.Struct, array_like=True, frozen=True, tag=4):
     port: _Port
 
 
+class Hello(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Ask for proof of the node's id; *to* is the packed address that it is asked at."""
+
+    to: _PackedAddress
+    padding: bytes = b""
+
+
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag=65):
     """Answer a Ping."""
 
 
 class Found(msgspec.Struct, array_like=True, frozen=True, tag=66):
-    """Answer a Find; *token* is what the asker needs to write here in the next minutes."""
+    """Answer a Find; *token* is what the asker needs to write here in the next minutes, *seen* the
+    packed address that it is seen at."""
 
     contacts: bytes
     records: _Records
     token: _Token
+    seen: Annotated[bytes, msgspec.Meta(max_length=18)] = b""
 
 
 class Stored(msgspec.Struct, array_like=True, frozen=True, tag=67):
@@ -86,8 +104,18 @@ class Stored(msgspec.Struct, array_like=True, frozen=True, tag=67):
     done: bool
 
 
-Request = Ping | Find | Announce | Withdraw
-Reply = Pong | Found | Stored
+class Proof(msgspec.Struct, array_like=True, frozen=True, tag=69):
+    """Answer a Hello: the key that the sender's id is made of, and a signature (see proof.py);
+    *seen* is the packed address that the asker is seen at."""
+
+    public_key: _PublicKey
+    signature: _Signature
+    seen: _PackedAddress
+
+
+Request = Ping | Find | Announce | Withdraw | Hello
+REQUESTS = get_args(Request)
+Reply = Pong | Found | Stored | Proof
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -97,21 +125,29 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     sender: _Id
     flags: _Flags
     exchange_port: _PortOrNone
-    body: Ping | Find | Announce | Withdraw | Pong | Found | Stored
+    body: Ping | Find | Announce | Withdraw | Hello | Pong | Found | Stored | Proof
 
 
+_SHORT_BYTES = 255
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Return the datagram for *envelope*, with finds padded."""
+    """Return the datagram for *envelope*, with finds and hellos padded."""
     datagram = PREFIX + _encoder.encode(envelope)
     body = envelope.body
-    if not isinstance(body, Find) or len(datagram) >= FIND_REQUEST_BYTES:
+    match body:
+        case Find():
+            missing = FIND_REQUEST_BYTES - len(datagram)
+        case Hello():
+            missing = HELLO_REQUEST_BYTES - len(datagram)
+        case _:
+            return datagram
+    if missing <= 0:
         return datagram
-    # One byte less: a padding of over 255 bytes has a longer head than an empty one.
-    padding = bytes(FIND_REQUEST_BYTES - len(datagram) - 1)
+    # One byte less where a padding of over 255 bytes has a longer head than an empty one.
+    padding = bytes(missing - (missing > _SHORT_BYTES))
     padded = msgspec.structs.replace(body, padding=padding)
     return PREFIX + _encoder.encode(msgspec.structs.replace(envelope, body=padded))
 

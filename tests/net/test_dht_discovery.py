@@ -22,6 +22,7 @@ from tests.support.dht import (
     bound_socket,
     discovery,
     free_port,
+    new_keys,
     running,
     until,
 )
@@ -76,12 +77,13 @@ async def test_a_find_at_the_very_start_waits_for_the_first_greeting() -> None:
 async def test_a_node_that_restarts_has_its_id_and_contacts_without_any_bootstrap(
     tmp_path: Path,
 ) -> None:
+    keys = new_keys()
     async with running(discovery(1)) as stays:
-        async with running(discovery(2, stays.udp_port, folder=tmp_path)) as node:
+        async with running(discovery(2, stays.udp_port, folder=tmp_path, identity=keys)) as node:
             await until(lambda: contacts(node))
             await stays.announce(BLOCK)
             node_id = node.status()["node_id"]
-        async with running(discovery(2, folder=tmp_path)) as again:
+        async with running(discovery(2, folder=tmp_path, identity=keys)) as again:
             assert again.status()["node_id"] == node_id
             assert await found_ports(again) == [1]
 
@@ -90,7 +92,7 @@ async def test_the_state_is_json_that_only_its_owner_reads(tmp_path: Path) -> No
     async with running(discovery(1, folder=tmp_path)):
         pass
     path = tmp_path / STATE_FILE
-    assert json.loads(path.read_text())["version"] == 1
+    assert json.loads(path.read_text()) == {"version": 2, "contacts": []}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == [STATE_FILE]
 
@@ -102,25 +104,32 @@ async def test_the_state_is_json_that_only_its_owner_reads(tmp_path: Path) -> No
         b"{",
         b"[" * 100_000,
         b"\xff\xfe",
-        b'{"version":1,"node_id":"xx","contacts":[]}',
-        b'{"version":1,"node_id":"%s","contacts":[["127.0.0.1",70000]]}' % (b"a" * 40),
-        b'{"version":2,"node_id":"%s","contacts":[]}' % (b"a" * 40),
+        b'{"version":2}',
+        b'{"version":2,"contacts":[["127.0.0.1",70000]]}',
+        b'{"version":3,"contacts":[]}',
+        b'{"version":0,"contacts":[]}',
         b" " * 300_000,
     ],
 )
-async def test_a_damaged_state_means_a_new_node_and_a_warning(
+async def test_a_damaged_state_means_no_contacts_and_a_warning(
     damaged: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / STATE_FILE).write_bytes(damaged)
-    async with running(discovery(1, folder=tmp_path)) as node:
-        node_id = node.status()["node_id"]
-    assert load_state(tmp_path).node_id.hex() == node_id
-    assert ["starts as a new node" in record.message for record in caplog.records] == [True]
+    async with running(discovery(1, folder=tmp_path)):
+        pass
+    assert load_state(tmp_path) == ()
+    assert ["starts without its contacts" in each.message for each in caplog.records] == [True]
+
+
+def test_contacts_are_read_from_a_state_of_version_1_too(tmp_path: Path) -> None:
+    old = b'{"version":1,"node_id":"%s","contacts":[["127.0.0.1",4848]]}' % (b"a" * 40)
+    (tmp_path / STATE_FILE).write_bytes(old)
+    assert load_state(tmp_path) == (Address("127.0.0.1", 4848),)
 
 
 async def test_remembered_addresses_that_nobody_may_dial_are_not_dialled(tmp_path: Path) -> None:
     odd = [Address(ip, 4848) for ip in ("0.0.0.0", "255.255.255.255", "host", "", "224.0.0.1")]
-    save_state(tmp_path, b"n" * 20, odd)
+    save_state(tmp_path, odd)
     async with running(discovery(1, folder=tmp_path)) as node:
         with pytest.raises(DhtError):
             await node.find(BLOCK)
@@ -196,8 +205,8 @@ async def test_a_bootstrap_node_by_name_and_one_that_no_name_server_knows(
     caplog.set_level("INFO")
     async with running(discovery(1)) as first:
         node = DhtDiscovery(
-            LOOPBACK,
-            0,
+            Address(LOOPBACK, 0),
+            identity=new_keys(),
             exchange_port=2,
             bootstrap=[
                 PeerAddress("localhost", first.udp_port),
@@ -235,10 +244,9 @@ def has_ipv6() -> bool:
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_nodes_meet_over_ipv6_too() -> None:
-    first = DhtDiscovery("::1", 0, exchange_port=1, private_network=True)
+    first = discovery(1, host="::1")
     async with running(first):
-        bootstrap = [PeerAddress("::1", first.udp_port)]
-        second = DhtDiscovery("::1", 0, exchange_port=2, bootstrap=bootstrap, private_network=True)
+        second = discovery(2, first.udp_port, host="::1")
         async with running(second):
             await second.announce(BLOCK)
             [provider] = await first.find(BLOCK)

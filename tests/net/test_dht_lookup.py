@@ -201,3 +201,24 @@ def test_a_cancelled_lookup_leaves_no_request_behind() -> None:
 
     run_jumping(cancelled())
     assert nodes.under_way == 0
+
+
+def test_two_nodes_of_an_address_block_are_relied_on_and_no_more() -> None:
+    """Who has a whole block of addresses cannot be all that is nearest to a key."""
+    nodes = Nodes(count=60)
+    fakes = [Contact(number.to_bytes(20), Address("8.8.4.4", 1)) for number in range(1, 100)]
+
+    async def ask(contact: Contact) -> Answer | None:
+        await asyncio.sleep(ROUND_TRIP)
+        return Answer(nodes.contacts[:20] + fakes, [], b"")
+
+    def crowd(ip: str) -> bytes | None:
+        return b"one block" if ip == "8.8.4.4" else None
+
+    async def relied_on() -> list[str]:
+        lookup = Lookup(KEY, ask, lambda: PATIENCE, crowd=crowd)
+        await lookup.run(nodes.far())
+        return [contact.ip for contact, _ in lookup.answered()]
+
+    ips = run_jumping(relied_on())
+    assert (ips.count("8.8.4.4"), len(ips)) == (2, 20)

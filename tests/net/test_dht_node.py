@@ -5,7 +5,6 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -13,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libernet.blocks.errors import DhtError
+from libernet.net.dht.acquaintances import CLIENT_ONLY
 from libernet.net.dht.contact import Address
 from libernet.net.dht.endpoint import Endpoint
-from libernet.net.dht.keys import random_node_id
-from libernet.net.dht.node import CLIENT_ONLY, DhtNode
+from libernet.net.dht.keys import node_id_of
+from libernet.net.dht.node import DhtNode
 from libernet.net.dht.wire import (
     MAX_DATAGRAM_BYTES,
     PREFIX,
@@ -24,6 +24,7 @@ from libernet.net.dht.wire import (
     Envelope,
     Find,
     Found,
+    Hello,
     Ping,
     Pong,
     Reply,
@@ -32,15 +33,10 @@ from libernet.net.dht.wire import (
     encode,
 )
 from libernet.net.discovery import RECORD_SECONDS
-from tests.support.dht import ManualClock, address_of, bound_socket, network, sent, serving
+from tests.support.dht import ManualClock, bound_socket, network, new_keys, sent, serving
+from tests.support.dht_enemies import Enemy, enemy, eventually, polite
 
 KEY = b"k" * 20
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 # the network makes it so
-            await asyncio.sleep(0.005)
 
 
 def ports(providers: list) -> list[int]:
@@ -142,8 +138,8 @@ def test_a_find_that_nobody_answers_is_an_error_and_no_miss() -> None:
 def test_one_lost_datagram_of_the_only_contact_fails_no_find() -> None:
     async def scenario() -> None:
         def deaf_once(self: Enemy, request: Envelope) -> bytes | None:
-            if isinstance(request.body, Ping):
-                return pong(self, request)
+            if not isinstance(request.body, Find):
+                return polite(self, request)
             heard.append(request)
             return self.envelope(Found(b"", [], b""), request.rpc_id) if heard[1:] else None
 
@@ -159,69 +155,25 @@ def test_one_lost_datagram_of_the_only_contact_fails_no_find() -> None:
 # Who gets into the table
 
 
-class Enemy(asyncio.DatagramProtocol):
-    """A node that answers each request with what *reply* makes of it, and keeps all it gets."""
-
-    def __init__(self, reply: Callable[[Envelope], bytes | None] = lambda _: None) -> None:
-        self.id = random_node_id()
-        self.received: list[bytes] = []
-        self._reply = reply
-
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple) -> None:
-        self.received.append(data)
-        answer = self._reply(decode(data))
-        if answer is not None:
-            self.transport.sendto(answer, addr)
-
-    def envelope(self, body: object, rpc_id: bytes = b"12345678", flags: int = 1) -> bytes:
-        return encode(Envelope(rpc_id, self.id, flags, 666, body))
-
-
-@contextlib.asynccontextmanager
-async def enemy(
-    reply: Callable[[Enemy, Envelope], bytes | None] = lambda *_: None,
-) -> AsyncIterator[tuple[Enemy, Address]]:
-    loop = asyncio.get_running_loop()
-    made = Enemy(lambda envelope: reply(made, envelope))
-    sock = bound_socket()
-    address = address_of(sock)
-    transport, _ = await loop.create_datagram_endpoint(lambda: made, sock=sock)
-    try:
-        yield made, address
-    finally:
-        transport.close()
-        await asyncio.sleep(0)
-
-
-def pong(self: Enemy, request: Envelope) -> bytes:
-    return self.envelope(Pong(), request.rpc_id)
-
-
-def test_who_asks_is_pinged_and_known_only_after_the_answer() -> None:
+def test_who_asks_is_known_only_after_it_proved_its_id() -> None:
     async def scenario() -> None:
-        async with serving() as (node, address), enemy(pong) as (asker, _):
-            asker.transport.sendto(asker.envelope(Ping()), address)
+        async with serving() as (node, address), enemy(polite) as (asker, _):
+            asker.transport.sendto(asker.envelope(Find(KEY, 8)), address)
             await eventually(lambda: asker.id in {each.id for each in node.contacts})
-            [_, ping] = sorted(map(decode, asker.received), key=lambda each: each.rpc_id == b"1")
-            assert {type(decode(each).body) for each in asker.received} == {Ping, Pong}
-            assert ping.rpc_id
+            assert {type(decode(each).body) for each in asker.received} == {Hello, Found}
 
     asyncio.run(scenario())
 
 
 @pytest.mark.usefixtures("short_timeout")
-def test_who_does_not_answer_gets_into_no_table_and_one_ping_for_many_requests() -> None:
+def test_who_does_not_answer_gets_into_no_table_and_one_hello_for_many_requests() -> None:
     async def scenario() -> None:
         async with serving() as (node, address), enemy() as (asker, _):
             for _ in range(50):
                 asker.transport.sendto(asker.envelope(Find(KEY, 8)), address)
             await eventually(lambda: node.endpoint.counts["unanswered"])
             assert node.contacts == ()
-            pings = [each for each in asker.received if isinstance(decode(each).body, Ping)]
-            assert len(pings) == 1
+            assert len(asker.bodies(Hello)) == 1
 
     asyncio.run(scenario())
 
@@ -239,27 +191,25 @@ def test_a_node_that_only_asks_is_served_and_gets_into_no_table() -> None:
 
 @pytest.mark.usefixtures("short_timeout")
 def test_a_contact_that_came_back_under_another_id_replaces_itself() -> None:
+    def answering(self: Enemy, request: Envelope) -> bytes:
+        return polite(self, request) or self.envelope(Found(b"", [], b""), request.rpc_id)
+
     async def scenario() -> None:
-        ids = [b"\x01" * 20, b"\x02" * 20]
-
-        def changing(self: Enemy, request: Envelope) -> bytes:
-            return encode(Envelope(request.rpc_id, self.id, 1, 666, Pong()))
-
-        async with serving() as (node, _), enemy(changing) as (other, address):
-            other.id = ids[0]
+        async with serving() as (node, _), enemy(answering) as (other, address):
             await node.greet([address])
-            other.id = ids[1]
+            other.keys = new_keys()
+            other.id = node_id_of(other.keys.public_key)
             for _ in range(2):
                 with contextlib.suppress(DhtError):
                     await node.find(KEY, 8)
-            assert [each.id for each in node.contacts] == [ids[1]]
+            await eventually(lambda: [each.id for each in node.contacts] == [other.id])
 
     asyncio.run(scenario())
 
 
 def test_a_cancelled_find_leaves_nothing_behind() -> None:
     async def scenario() -> None:
-        async with serving() as (node, _), enemy(pong) as (_, address):
+        async with serving() as (node, _), enemy(polite) as (_, address):
             await node.greet([address])
             finds = [asyncio.create_task(node.find(KEY, 8)) for _ in range(200)]
             await eventually(lambda: node.endpoint.outstanding)
@@ -275,8 +225,8 @@ def test_a_cancelled_find_leaves_nothing_behind() -> None:
 
 def test_contacts_on_private_addresses_are_not_dialled_on_a_public_network() -> None:
     async def scenario() -> None:
-        async with serving(private_network=False) as (node, address), enemy(pong) as (asker, lan):
-            asker.transport.sendto(asker.envelope(Ping()), address)
+        async with serving(private_network=False) as (node, address), enemy(polite) as (asker, lan):
+            asker.transport.sendto(asker.envelope(Find(KEY, 8)), address)
             await eventually(lambda: node.endpoint.counts["served"])
             assert await node.greet([lan]) == (set(), 0)
             assert node.endpoint.counts["sent"] == 0
@@ -294,7 +244,9 @@ def envelope_with(body: object, request: Envelope, self: Enemy) -> bytes:
 
 
 def packed(*ports: int) -> bytes:
-    return b"".join(random_node_id() + bytes((127, 0, 0, 1)) + port.to_bytes(2) for port in ports)
+    return b"".join(
+        secrets.token_bytes(20) + bytes((127, 0, 0, 1)) + port.to_bytes(2) for port in ports
+    )
 
 
 EVIL_REPLIES = {
@@ -327,8 +279,8 @@ def test_an_evil_reply_hurts_nobody_and_the_honest_are_heard(
     caplog.set_level(logging.INFO)
 
     def evil(self: Enemy, request: Envelope) -> bytes | None:
-        if isinstance(request.body, Ping):
-            return pong(self, request)
+        if not isinstance(request.body, Find):
+            return polite(self, request)
         return envelope_with(EVIL_REPLIES[kind], request, self)
 
     async def scenario() -> None:
@@ -509,8 +461,7 @@ def test_stored_answers_no_find() -> None:
 
     async def scenario() -> None:
         def stored(self: Enemy, request: Envelope) -> bytes:
-            body = Pong() if isinstance(request.body, Ping) else Stored(True)
-            return self.envelope(body, request.rpc_id)
+            return polite(self, request) or self.envelope(Stored(True), request.rpc_id)
 
         async with serving() as (node, _), enemy(stored) as (_, address):
             await node.greet([address])

@@ -7,20 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libernet.net.dht.acquaintances import Acquaintances
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
+from libernet.net.dht.endpoint import Identity
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.rates import BURST_REQUESTS
 from libernet.net.dht.records import unpack_records
-from libernet.net.dht.responder import AMPLIFICATION, PING_BYTES, Responder
-from libernet.net.dht.table import ContactTable
+from libernet.net.dht.responder import AMPLIFICATION, Responder
+from libernet.net.dht.seen import MAX_REPORTS
 from libernet.net.dht.wire import (
     FIND_REQUEST_BYTES,
+    HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
     Envelope,
     Find,
     Found,
+    Hello,
     Ping,
     Pong,
     Reply,
@@ -30,13 +34,17 @@ from libernet.net.dht.wire import (
     encode,
 )
 from libernet.net.discovery import RECORD_SECONDS
-from tests.support.dht import ManualClock
+from tests.support.dht import ManualClock, new_keys
 
 KEY = b"k" * 20
 ASKER = b"a" * 20
 HERE = Address("8.8.8.8", 4848)
 THERE = Address("9.9.9.9", 4848)
 FAMILIES = [(socket.AF_INET, "8.8.{}.8"), (socket.AF_INET6, "2001:4860:4{:03}::8")]
+
+
+async def nobody_answers(address: Address, request: Request) -> None:
+    return None
 
 
 @dataclass
@@ -50,11 +58,20 @@ class Asked:
 
     def __post_init__(self) -> None:
         self.policy = AddressPolicy(self.family, private_network=self.private)
-        self.table = ContactTable(Contact(bytes(20), Address("", 0)))
         self.complaints = Complaints(self.clock)
         self.own = OwnRecords(self.clock)
+        self.identity = Identity(new_keys(), 4848, 1)
+        self.acquaintances = Acquaintances(
+            self.identity, self.policy, self.complaints, nobody_answers, clock=self.clock
+        )
+        self.table = self.acquaintances.table
         self.responder = Responder(
-            self.table, self.policy, self.own, self.complaints, clock=self.clock
+            self.identity,
+            self.acquaintances,
+            self.policy,
+            self.own,
+            self.complaints,
+            clock=self.clock,
         )
         for number in range(100):
             address = Address(self.pattern.format(number), 4848)
@@ -86,7 +103,7 @@ class Asked:
 
 
 @pytest.mark.parametrize(("family", "pattern"), FAMILIES)
-@given(size=st.integers(40, 1200), want=st.integers(0, 64))
+@given(size=st.integers(64, 1200), want=st.integers(0, 64))
 @settings(deadline=None, max_examples=60)
 def test_an_answer_has_at_most_three_times_the_bytes_of_its_request(
     family: socket.AddressFamily, pattern: str, size: int, want: int
@@ -98,12 +115,50 @@ def test_an_answer_has_at_most_three_times_the_bytes_of_its_request(
     assert reply is not None
     datagram = encode(Envelope(b"12345678", bytes(20), 255, 65535, reply))
     assert len(datagram) <= MAX_DATAGRAM_BYTES
-    assert len(datagram) + PING_BYTES <= max(AMPLIFICATION * size, 2 * PING_BYTES)
+    assert len(datagram) + HELLO_REQUEST_BYTES <= AMPLIFICATION * size
 
 
-def test_the_ping_that_comes_beside_an_answer_is_as_short_as_reckoned() -> None:
-    for request in (Ping(), Pong(), Stored(True)):
-        assert len(encode(Envelope(b"12345678", ASKER, 255, 65535, request))) <= PING_BYTES
+@pytest.mark.parametrize(("family", "pattern"), FAMILIES)
+def test_a_proof_and_a_hello_beside_it_have_at_most_three_times_the_bytes_of_a_hello(
+    family: socket.AddressFamily, pattern: str
+) -> None:
+    asked = Asked(family, pattern)
+    sender = Address(pattern.format(99), 4848)
+    hello = Hello(asked.policy.pack(sender))
+    shortest = encode(Envelope(b"12345678", bytes(20), 0, 0, hello))
+    longest = encode(Envelope(b"12345678", bytes(20), 255, 65535, hello))
+    assert len(shortest) == len(longest) == HELLO_REQUEST_BYTES
+    reply = asked.ask(hello, sender)
+    assert reply is not None
+    datagram = encode(Envelope(b"12345678", bytes(20), 255, 65535, reply))
+    assert len(datagram) + HELLO_REQUEST_BYTES <= AMPLIFICATION * HELLO_REQUEST_BYTES
+
+
+def test_a_hello_to_another_address_than_the_own_is_not_answered() -> None:
+    asked = Asked()
+    hello = Hello(asked.policy.pack(THERE))
+    assert asked.ask(hello) is not None
+    for reporter in ("8.8.1.1", "8.8.2.1", "8.8.3.1"):
+        asked.acquaintances.seen_as.add(Address(reporter, 4848), HERE)
+    assert asked.ask(hello) is None
+    assert asked.ask(Hello(asked.policy.pack(HERE))) is not None
+    assert asked.ask(Hello(asked.policy.pack(Address("192.168.1.5", 4848)))) is not None
+
+
+def test_where_a_node_is_others_must_agree_about() -> None:
+    seen = Asked().acquaintances.seen_as
+    for reporter in range(9):
+        seen.add(Address(f"9.9.9.{reporter}", 4848), THERE)
+    assert seen.ip is None
+    for block in range(3):
+        seen.add(Address(f"9.9.{block}.1", 4848), HERE)
+    assert seen.ip == HERE.ip
+    for block in range(4):
+        seen.add(Address(f"7.7.{block}.1", 4848), THERE)
+    assert seen.ip == THERE.ip
+    for block in range(MAX_REPORTS):
+        seen.add(Address(f"6.6.{block}.1", 4848), Address(f"5.5.5.{block}", 4848))
+    assert seen.ip is None
 
 
 def test_a_padded_find_is_answered_in_full() -> None:

@@ -12,12 +12,15 @@ from libernet.net.dht.wire import (
     FIND_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     PREFIX,
+    VERSION,
     Announce,
     Envelope,
     Find,
     Found,
+    Hello,
     Ping,
     Pong,
+    Proof,
     Stored,
     Withdraw,
     decode,
@@ -28,6 +31,7 @@ IDS = st.binary(min_size=20, max_size=20)
 PORTS = st.integers(1, 65535)
 FLAGS = st.integers(0, 255)
 TOKENS = st.binary(max_size=32)
+PACKED_ADDRESSES = st.binary(min_size=6, max_size=18)
 BODIES = st.one_of(
     st.just(Ping()),
     st.builds(Find, IDS, st.integers(0, 64)),
@@ -38,6 +42,13 @@ BODIES = st.one_of(
         Found, st.binary(max_size=500), st.lists(st.binary(max_size=22), max_size=20), TOKENS
     ),
     st.builds(Stored, st.booleans()),
+    st.builds(Hello, PACKED_ADDRESSES),
+    st.builds(
+        Proof,
+        st.binary(min_size=32, max_size=32),
+        st.binary(min_size=64, max_size=64),
+        PACKED_ADDRESSES,
+    ),
 )
 ENVELOPES = st.builds(
     Envelope, st.binary(min_size=8, max_size=8), IDS, FLAGS, st.integers(0, 65535), BODIES
@@ -53,7 +64,7 @@ def raw(*body: object, rpc_id: object = b"12345678", sender: object = ID) -> byt
 @settings(deadline=None)
 def test_each_message_is_read_as_it_was_written(envelope: Envelope) -> None:
     read = decode(encode(envelope))
-    if isinstance(read.body, Find):
+    if isinstance(read.body, Find | Hello):
         read = msgspec.structs.replace(read, body=msgspec.structs.replace(read.body, padding=b""))
     assert read == envelope
 
@@ -72,7 +83,7 @@ def test_elements_added_by_a_later_version_are_ignored() -> None:
 def test_a_datagram_of_another_version_is_told_from_a_foreign_one() -> None:
     datagram = raw(1)
     with pytest.raises(UnknownVersion):
-        decode(b"LN\x02" + datagram[3:])
+        decode(b"LN" + bytes((VERSION + 1,)) + datagram[3:])
     with pytest.raises(FormatError, match="not the protocol"):
         decode(b"\x00" + datagram)
 
@@ -105,6 +116,12 @@ def test_a_datagram_of_another_version_is_told_from_a_foreign_one() -> None:
         raw(66, b"", [b""] * 65, b""),
         raw(66, b"", [b"r" * 257], b""),
         raw(67, 1),
+        raw(5),
+        raw(5, b"short"),
+        raw(5, bytes(19)),
+        raw(69, bytes(31), bytes(64), bytes(6)),
+        raw(69, bytes(32), bytes(63), bytes(6)),
+        raw(69, bytes(32), bytes(64), "10.0.0.1"),
         raw(1, rpc_id=b"1234567"),
         raw(1, rpc_id=None),
         raw(1, sender=ID[1:]),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -13,11 +14,11 @@ from libernet.net.address import PeerAddress
 from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.dht.endpoint import Identity
-from libernet.net.dht.keys import random_node_id
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.upkeep import Pace
 from libernet.net.discovery import HTTP_EXCHANGE
+from libernet.net.identity import NodeIdentity
 
 LOOPBACK = "127.0.0.1"
 QUICK = Pace(first_retry=0.1, last_retry=0.4, greeting=0.5, tidying=0.2)
@@ -63,6 +64,10 @@ def bound_socket() -> socket.socket:
     return sock
 
 
+def new_keys() -> NodeIdentity:
+    return NodeIdentity(secrets.token_bytes(32))
+
+
 def free_port() -> int:
     with bound_socket() as sock:
         return sock.getsockname()[1]
@@ -79,12 +84,12 @@ async def serving(
     clock: Callable[[], float] | None = None,
     private_network: bool = True,
     flags: int = HTTP_EXCHANGE,
-    node_id: bytes | None = None,
+    keys: NodeIdentity | None = None,
 ) -> AsyncIterator[tuple[DhtNode, Address]]:
     """Run a node in this asyncio loop."""
     clock = clock or asyncio.get_running_loop().time
     policy = AddressPolicy(socket.AF_INET, private_network=private_network)
-    identity = Identity(node_id or random_node_id(), exchange_port, flags)
+    identity = Identity(keys or new_keys(), exchange_port, flags)
     node = DhtNode(identity, policy, OwnRecords(clock), clock=clock)
     ready = asyncio.Event()
     with bound_socket() as sock:
@@ -120,19 +125,19 @@ def sent(nodes: list[DhtNode]) -> int:
 def discovery(
     exchange_port: int,
     *bootstrap: int,
+    host: str = LOOPBACK,
     udp_port: int = 0,
     folder: Path | None = None,
     **options: Any,
 ) -> DhtDiscovery:
     """Return a node of loopback that bootstraps from UDP ports there."""
     return DhtDiscovery(
-        LOOPBACK,
-        udp_port,
+        Address(host, udp_port),
         exchange_port=exchange_port,
-        bootstrap=[PeerAddress(LOOPBACK, port) for port in bootstrap],
+        bootstrap=[PeerAddress(host, port) for port in bootstrap],
         state_folder=folder,
         private_network=True,
-        **({"pace": QUICK} | options),
+        **({"pace": QUICK, "identity": new_keys()} | options),
     )
 
 
