@@ -23,13 +23,20 @@ WANTED_PROVIDERS = 8
 class Provider:
     """A node that announced a block, and where it can be asked for it.
 
-    *flags* say which protocols it speaks there (HTTP_EXCHANGE), *version* is that of its record.
-    Nobody vouches for either: what a provider sends is checked against the block's id.
+    *flags* say which protocols it speaks there (HTTP_EXCHANGE), *version* is that of its record,
+    *peer_id* the public key that signed it, if any. Nobody vouches for the others: what a provider
+    sends is checked against the block's id.
     """
 
     address: PeerAddress
     flags: int = 0
     version: int = 1
+    peer_id: bytes | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Say whether the holder of *peer_id* said itself that it is here and has the block."""
+        return self.peer_id is not None
 
 
 class Discovery(Protocol):

@@ -118,13 +118,13 @@ class DhtDiscovery:
             raise LocalProtocolError("a node that serves no blocks has nothing to announce")
         key = routing_key(SHA256_NAMESPACE, block_id)
         run = await self._in_touch()
-        await run.portal.call(run.node.announce, key, self._exchange_port, self._flags)
+        await run.portal.call(run.node.announce_signed, key, self._exchange_port, self._flags)
 
     async def withdraw(self, block_id: BlockId) -> None:
         """Take the record back where it can be reached; elsewhere it ends by itself."""
         key = routing_key(SHA256_NAMESPACE, block_id)
         run = await self._in_touch()
-        await run.portal.call(run.node.withdraw, key, self._exchange_port)
+        await run.portal.call(run.node.withdraw_signed, key, self._exchange_port)
 
     async def find(self, block_id: BlockId, *, want: int = WANTED_PROVIDERS) -> list[Provider]:
         """Ask ever nearer nodes for providers of the block; DhtError if none of them answers."""

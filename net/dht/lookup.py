@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from libernet.net.address import PeerAddress
-from libernet.net.dht.contact import MAX_NEIGHBOURS, Contact
+from libernet.net.dht.contact import MAX_NEIGHBOURS, Address, Contact
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.discovery import Provider
 
@@ -29,11 +29,13 @@ _LEAST_WAIT_SECONDS = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one node said about a key; *token* lets this node write there."""
+    """What one node said about a key; *token* lets this node write there, which is seen at *seen*
+    there."""
 
     contacts: list[Contact]
     providers: list[Provider]
     token: bytes
+    seen: Address | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -138,7 +140,8 @@ class Lookup:
         candidate.failed = answer is None
         if answer is not None:
             for provider in answer.providers:
-                self.providers.setdefault(provider.address, provider)
+                if provider.is_verified or provider.address not in self.providers:
+                    self.providers[provider.address] = provider
             self._add(answer.contacts)
 
     def _add(self, contacts: Iterable[Contact]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,13 @@ from libernet.net.dht.endpoint import Endpoint, Identity
 from libernet.net.dht.keys import KEY_BYTES
 from libernet.net.dht.lookup import Answer, Lookup
 from libernet.net.dht.own import OwnRecords
-from libernet.net.dht.records import unpack_records
+from libernet.net.dht.records import RecordReader, RecordSigner
 from libernet.net.dht.responder import Responder
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import (
     MAX_RECORDS,
     Announce,
+    AnnounceSigned,
     Envelope,
     Find,
     Ping,
@@ -53,6 +55,7 @@ class DhtNode:
         own: OwnRecords,
         *,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.identity = identity
         self.policy = policy
@@ -63,8 +66,15 @@ class DhtNode:
         self.table = self.acquaintances.table
         self.own = own
         self.responder = Responder(
-            identity, self.acquaintances, policy, self.own, self.complaints, clock=clock
+            identity,
+            self.acquaintances,
+            policy,
+            self.own,
+            self.complaints,
+            clock=clock,
+            wall_clock=wall_clock,
         )
+        self._wall_clock = wall_clock
         self.endpoint: Endpoint | None = None
         self._finds = asyncio.Semaphore(PARALLEL_FINDS)
         self._announcements = asyncio.Semaphore(PARALLEL_ANNOUNCEMENTS)
@@ -108,10 +118,7 @@ class DhtNode:
         """Return providers of *key*, as libernet.net.discovery.Discovery.find says."""
         want = min(max(want, 1), MAX_RECORDS)
         here = self.responder.providers.find(key, want)
-        known = {
-            provider.address: provider
-            for provider in (Provider(PeerAddress(*address), flags) for address, flags in here)
-        }
+        known = {each.address: each for each in (record.provider() for record in here)}
         if len(known) < want:
             async with self._finds:
                 lookup = await self._look_up(key, want=want, known=known)
@@ -126,15 +133,46 @@ class DhtNode:
         DhtError when none did. Whoever asks this node is told in any case.
         """
         self.own.add(key, port, flags)
-        taken = await self._write(key, lambda token: Announce(key, token, port, flags))
+        taken = await self._write(key, lambda answer: Announce(key, answer.token, port, flags))
         if not taken:
             raise DhtError("no other node of the DHT took the announcement")
         return taken
 
+    async def announce_signed(self, key: bytes, port: int, flags: int) -> int:
+        """Do as announce(), with a record that readers can tell from a forged one.
+
+        Who refuses that, or does not say where it sees this node, gets one that is not signed: it
+        may be this machine's clock that is wrong.
+        """
+        self.own.add(key, port, flags)
+        signer = RecordSigner(self.identity.keys, key, port, flags, now=self._wall_clock())
+
+        def request(answer: Answer) -> Request:
+            if answer.seen is None:
+                return Announce(key, answer.token, port, flags)
+            record = signer.record(answer.seen.ip, self.policy)
+            self.own.add_signed(key, record.packed)
+            return AnnounceSigned(key, answer.token, record.packed)
+
+        return await self._write(key, request) or await self.announce(key, port, flags)
+
     async def withdraw(self, key: bytes, port: int) -> int:
         """Tell the nodes nearest to *key* to forget this one; return how many did."""
         self.own.discard(key)
-        return await self._write(key, lambda token: Withdraw(key, token, port))
+        return await self._write(key, lambda answer: Withdraw(key, answer.token, port))
+
+    async def withdraw_signed(self, key: bytes, port: int) -> int:
+        """Do as withdraw() for what announce_signed() announced."""
+        self.own.discard(key)
+        signer = RecordSigner(self.identity.keys, key, 0, 0, now=self._wall_clock())
+
+        def request(answer: Answer) -> Request:
+            if answer.seen is None:
+                return Withdraw(key, answer.token, port)
+            record = signer.record(answer.seen.ip, self.policy)
+            return AnnounceSigned(key, answer.token, record.packed)
+
+        return await self._write(key, request) or await self.withdraw(key, port)
 
     async def tidy(self) -> None:
         """Forget records that have ended; look an id up in each bucket that rested for an hour."""
@@ -153,20 +191,19 @@ class DhtNode:
             "dropped": dict(self.complaints.counts),
         }
 
-    async def _write(self, key: bytes, request: Callable[[bytes], Request]) -> int:
+    async def _write(self, key: bytes, request: Callable[[Answer], Request]) -> int:
         async with self._announcements:
             lookup = await self._look_up(key, want=0)
             nearest = lookup.answered()
             done = await asyncio.gather(
-                *(self._write_to(contact, request(answer.token)) for contact, answer in nearest)
+                *(self._write_to(contact, request(answer)) for contact, answer in nearest)
             )
         return sum(done)
 
     async def _write_to(self, contact: Contact, request: Request) -> bool:
         # It answered a moment ago: a datagram was lost.
-        reply = await self.acquaintances.ask(contact, request) or await self.acquaintances.ask(
-            contact, request
-        )
+        ask = self.acquaintances.ask
+        reply = await ask(contact, request) or await ask(contact, request)
         return reply is not None and isinstance(reply.body, Stored) and reply.body.done
 
     async def _look_up(
@@ -174,8 +211,10 @@ class DhtNode:
     ) -> Lookup:
         self.table.bucket_for(key).touch_last_updated()
 
+        reader = RecordReader(key, self.policy, self._wall_clock)
+
         async def ask(contact: Contact) -> Answer | None:
-            return await self._ask_to_find(contact, key, want)
+            return await self._ask_to_find(contact, Find(key, want), reader)
 
         patience = self._endpoint().round_trips.patience
         crowd = self.policy.crowd
@@ -192,8 +231,10 @@ class DhtNode:
         target = random.randint(low, min(high, 2 ** (8 * KEY_BYTES) - 1))
         await self._look_up(target.to_bytes(KEY_BYTES), want=0)
 
-    async def _ask_to_find(self, contact: Contact, key: bytes, want: int) -> Answer | None:
-        reply = await self.acquaintances.ask(contact, Find(key, want))
+    async def _ask_to_find(
+        self, contact: Contact, find: Find, reader: RecordReader
+    ) -> Answer | None:
+        reply = await self.acquaintances.ask(contact, find)
         if reply is None or not isinstance(reply.body, FoundReply):
             return None
         found = reply.body
@@ -203,11 +244,14 @@ class DhtNode:
                 for each in unpack_contacts(found.contacts, self.policy)
                 if each.id != self.identity.node_id
             ]
+            seen = self.policy.unpack(found.seen) if found.seen else None
         except FormatError as exc:
             self.complaints.note(str(exc), contact.address)
             return None
-        providers = list(unpack_records(found.records, contact.address, self.policy))
-        return Answer(contacts, providers, found.token)
+        own_key = self.identity.keys.public_key
+        providers = reader.read(found.records, contact.address)
+        others = [each for each in providers if each.peer_id != own_key]
+        return Answer(contacts, others, found.token, seen)
 
     def _answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
         reply = self.responder.answer(envelope, sender, datagram_bytes)

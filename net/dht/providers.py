@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from libernet.net.dht.contact import Address, AddressPolicy
+from libernet.net.dht.records import Record
 from libernet.net.discovery import RECORD_SECONDS
 
 MAX_RECORDS_PER_KEY = 64
@@ -31,14 +32,21 @@ SAME_BLOCK = ProviderLimits(per_key_and_block=MAX_RECORDS_PER_KEY, per_block=MAX
 """For private networks, whose nodes may all live in one address block."""
 
 
+_Provider = Address | bytes
+
+
 class ProviderStore:
     """Providers by key, each until RECORD_SECONDS after it announced itself last.
 
     Nothing else makes a record last longer. All last equally long, so the order in which they
     came is the order in which they end.
 
-    State: _providers, key to address to protocol flags; _ends, the end of each (key, address),
-    soonest first, with exactly the pairs of _providers; _blocks, how many each address block has.
+    A provider is who signed its record, or the address of one that is not signed; of each only the
+    newest record under a key is kept. A withdrawal stays in the place of the record that it took
+    back, so that no copy of that can come again.
+
+    State: _records, key to provider to record; _ends, the end of each (key, provider), soonest
+    first, with exactly the pairs of _records; _blocks, how many each address block has.
     """
 
     def __init__(
@@ -48,8 +56,8 @@ class ProviderStore:
         self._policy = policy
         self._limits = limits
         self._random = random.Random()
-        self._providers: dict[bytes, dict[Address, int]] = {}
-        self._ends: OrderedDict[tuple[bytes, Address], float] = OrderedDict()
+        self._records: dict[bytes, dict[_Provider, Record]] = {}
+        self._ends: OrderedDict[tuple[bytes, _Provider], float] = OrderedDict()
         self._blocks: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
@@ -58,46 +66,46 @@ class ProviderStore:
     @property
     def keys(self) -> int:
         """How many keys have a provider."""
-        return len(self._providers)
+        return len(self._records)
 
-    def add(self, key: bytes, provider: Address, flags: int) -> bool:
-        """Keep or renew a record that its provider announced; False when a limit forbids it.
+    def add(self, key: bytes, record: Record) -> bool:
+        """Keep or renew what a provider announced or withdrew; False when a limit forbids it, or
+        a newer one is here.
 
         With a key's last free place gone, a newcomer takes that of one picked at random, so that
         nobody can reserve a popular key for a day.
         """
         self.expire()
-        if (key, provider) not in self._ends:
-            if not self._has_room(key, provider):
+        provider = _provider(record)
+        known = self._records.get(key, {}).get(provider)
+        if known is None and record.is_withdrawal:
+            return True
+        if known is not None:
+            if record.signed_ms < known.signed_ms:
                 return False
-            others = self._providers.get(key, {})
-            if len(others) >= self._limits.per_key:
-                self.discard(key, self._random.choice(list(others)))
-            self._blocks[self._policy.block(provider.ip)] += 1
-        self._providers.setdefault(key, {})[provider] = flags
+            self._discard(key, provider)
+        if not self._has_room(key, record):
+            return False
+        others = self._records.setdefault(key, {})
+        if len(others) >= self._limits.per_key:
+            self._discard(key, self._random.choice(list(others)))
+        self._records.setdefault(key, {})[provider] = record
+        self._blocks[self._policy.block(record.address.ip)] += 1
         self._ends[key, provider] = self._clock() + RECORD_SECONDS
-        self._ends.move_to_end((key, provider))
         return True
 
-    def discard(self, key: bytes, provider: Address) -> None:
-        """Forget a record, if it is there."""
-        if self._ends.pop((key, provider), None) is None:
-            return
-        of_key = self._providers[key]
-        del of_key[provider]
-        if not of_key:
-            del self._providers[key]
-        block = self._policy.block(provider.ip)
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
-            del self._blocks[block]
+    def discard(self, key: bytes, address: Address) -> None:
+        """Forget a record that is not signed, if it is there."""
+        self._discard(key, address)
 
-    def find(
-        self, key: bytes, want: int, *, but: Address | None = None
-    ) -> list[tuple[Address, int]]:
-        """Return up to *want* providers of *key* and their flags, a random choice of them."""
+    def find(self, key: bytes, want: int, *, but: Address | None = None) -> list[Record]:
+        """Return up to *want* records under *key*, a random choice, without those of *but*."""
         self.expire()
-        of_key = [pair for pair in self._providers.get(key, {}).items() if pair[0] != but]
+        of_key = [
+            each
+            for each in self._records.get(key, {}).values()
+            if not each.is_withdrawal and each.address != but
+        ]
         return self._random.sample(of_key, min(want, len(of_key)))
 
     def expire(self) -> None:
@@ -107,13 +115,27 @@ class ProviderStore:
             (key, provider), end = next(iter(self._ends.items()))
             if end > now:
                 return
-            self.discard(key, provider)
+            self._discard(key, provider)
 
-    def _has_room(self, key: bytes, provider: Address) -> bool:
-        block = self._policy.block(provider.ip)
+    def _discard(self, key: bytes, provider: _Provider) -> None:
+        if self._ends.pop((key, provider), None) is None:
+            return
+        of_key = self._records[key]
+        block = self._policy.block(of_key.pop(provider).address.ip)
+        if not of_key:
+            del self._records[key]
+        self._blocks[block] -= 1
+        if not self._blocks[block]:
+            del self._blocks[block]
+
+    def _has_room(self, key: bytes, record: Record) -> bool:
+        block = self._policy.block(record.address.ip)
         if len(self) >= self._limits.total or self._blocks[block] >= self._limits.per_block:
             return False
-        neighbours = sum(
-            self._policy.block(each.ip) == block for each in self._providers.get(key, {})
-        )
+        others = self._records.get(key, {}).values()
+        neighbours = sum(self._policy.block(each.address.ip) == block for each in others)
         return neighbours < self._limits.per_key_and_block
+
+
+def _provider(record: Record) -> _Provider:
+    return record.public_key or record.address

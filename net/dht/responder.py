@@ -1,5 +1,6 @@
 """What a node answers to the requests of others."""
 
+import time
 from collections.abc import Callable
 
 from libernet.net.dht.acquaintances import Acquaintances
@@ -15,12 +16,13 @@ from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.proof import prove
 from libernet.net.dht.providers import SAME_BLOCK, ProviderLimits, ProviderStore
 from libernet.net.dht.rates import RateLimiter
-from libernet.net.dht.records import pack_own_record, pack_record
+from libernet.net.dht.records import SKEW_SECONDS, plain_record, read_record
 from libernet.net.dht.tokens import Tokens
 from libernet.net.dht.wire import (
     HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
+    AnnounceSigned,
     Envelope,
     Find,
     Hello,
@@ -56,6 +58,7 @@ class Responder:
         complaints: Complaints,
         *,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         limits = SAME_BLOCK if policy.private_network else ProviderLimits()
         self.providers = ProviderStore(clock, policy, limits)
@@ -64,6 +67,7 @@ class Responder:
         self._policy = policy
         self._own = own
         self._complaints = complaints
+        self._wall_clock = wall_clock
         self._tokens = Tokens(clock)
         self._rates = RateLimiter(clock)
 
@@ -78,7 +82,7 @@ class Responder:
                 return Pong()
             case Find() as find:
                 return self._found(find, envelope, sender, datagram_bytes)
-            case Announce() as announce:
+            case Announce() | AnnounceSigned() as announce:
                 return Stored(self._add(announce, sender))
             case Withdraw() as withdraw:
                 return Stored(self._discard(withdraw, sender))
@@ -98,20 +102,17 @@ class Responder:
         room -= len(contacts) * contact_bytes
         asker = Address(sender.ip, envelope.exchange_port)
         records = self._records(find, asker)
-        fitting = room // (_RECORD_HEAD_BYTES + len(records[-1])) if records else 0
         return FoundReply(
             pack_contacts(contacts, self._policy),
-            records[:fitting],
+            _fitting(records, room),
             self._tokens.make(sender.ip),
             self._policy.pack(sender),
         )
 
     def _records(self, find: Find, asker: Address) -> list[bytes]:
-        """Return up to find.want records, this node's own first; the last is the longest."""
-        own = [pack_own_record(*each) for each in self._own.of(find.key)]
+        """Return up to find.want records, this node's own first."""
         others = self.providers.find(find.key, find.want, but=asker)
-        packed = [pack_record(address, flags, self._policy) for address, flags in others]
-        return (own + packed)[: find.want]
+        return [*self._own.of(find.key), *(each.packed for each in others)][: find.want]
 
     def _prove(self, hello: Hello, envelope: Envelope, sender: Address) -> Proof | None:
         if not self._acquaintances.seen_as.may_be(self._policy.unpack(hello.to).ip):
@@ -119,15 +120,29 @@ class Responder:
             return None
         return prove(self._identity.keys, envelope, hello.to, self._policy.pack(sender))
 
-    def _add(self, announce: Announce, sender: Address) -> bool:
+    def _add(self, announce: Announce | AnnounceSigned, sender: Address) -> bool:
         if not self._policy.allows(sender.ip):
             self._complaints.note("an announcement from an address that is not dialled", sender)
             return False
         if not self._tokens.accepts(announce.token, sender.ip):
             self._complaints.note("an announcement with a wrong token", sender)
             return False
-        provider = Address(sender.ip, announce.port)
-        return self.providers.add(announce.key, provider, announce.flags)
+        if isinstance(announce, Announce):
+            address = Address(sender.ip, announce.port)
+            record = plain_record(address, announce.flags, self._policy)
+            return self.providers.add(announce.key, record)
+        return self._add_signed(announce, sender)
+
+    def _add_signed(self, announce: AnnounceSigned, sender: Address) -> bool:
+        now = self._wall_clock()
+        signed = read_record(announce.record, announce.key, sender, self._policy, now)
+        if signed is None or signed.public_key is None or signed.address.ip != sender.ip:
+            self._complaints.note("a signed announcement that does not hold", sender)
+            return False
+        if now - signed.signed_ms / 1000 > SKEW_SECONDS:
+            self._complaints.note("a signed announcement of long ago", sender)
+            return False
+        return self.providers.add(announce.key, signed)
 
     def _discard(self, withdraw: Withdraw, sender: Address) -> bool:
         if not self._tokens.accepts(withdraw.token, sender.ip):
@@ -135,3 +150,14 @@ class Responder:
             return False
         self.providers.discard(withdraw.key, Address(sender.ip, withdraw.port))
         return True
+
+
+def _fitting(records: list[bytes], room: int) -> list[bytes]:
+    """Return the first of *records* that have room in a datagram."""
+    fitting = []
+    for record in records:
+        room -= _RECORD_HEAD_BYTES + len(record)
+        if room < 0:
+            break
+        fitting.append(record)
+    return fitting

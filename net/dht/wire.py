@@ -84,6 +84,14 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=5):
     padding: bytes = b""
 
 
+class AnnounceSigned(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Ask to remember a signed *record* of the sender, at the address it is seen at."""
+
+    key: _Id
+    token: _Token
+    record: _Record
+
+
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag=65):
     """Answer a Ping."""
 
@@ -99,7 +107,7 @@ class Found(msgspec.Struct, array_like=True, frozen=True, tag=66):
 
 
 class Stored(msgspec.Struct, array_like=True, frozen=True, tag=67):
-    """Answer Announce and Withdraw: whether what was asked for is now so."""
+    """Answer Announce, AnnounceSigned and Withdraw: whether what was asked for is now so."""
 
     done: bool
 
@@ -113,7 +121,7 @@ class Proof(msgspec.Struct, array_like=True, frozen=True, tag=69):
     seen: _PackedAddress
 
 
-Request = Ping | Find | Announce | Withdraw | Hello
+Request = Ping | Find | Announce | Withdraw | Hello | AnnounceSigned
 REQUESTS = get_args(Request)
 Reply = Pong | Found | Stored | Proof
 
@@ -125,7 +133,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     sender: _Id
     flags: _Flags
     exchange_port: _PortOrNone
-    body: Ping | Find | Announce | Withdraw | Hello | Pong | Found | Stored | Proof
+    body: Ping | Find | Announce | Withdraw | Hello | AnnounceSigned | Pong | Found | Stored | Proof
 
 
 _SHORT_BYTES = 255

@@ -1,6 +1,7 @@
 """Which addresses the DHT dials, and how contacts and records are packed."""
 
 import socket
+import time
 
 import pytest
 from hypothesis import given
@@ -16,12 +17,16 @@ from libernet.net.dht.contact import (
     unpack_contacts,
 )
 from libernet.net.dht.keys import routing_key
-from libernet.net.dht.records import pack_own_record, pack_record, unpack_records
+from libernet.net.dht.records import RecordReader, pack_own_record, plain_record
 from libernet.net.discovery import Provider
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 ID = bytes(range(20))
 SENDER = Address("8.8.4.4", 4848)
+
+
+def read(records: list[bytes]) -> list[Provider]:
+    return list(RecordReader(ID, policy(), time.time).read(records, SENDER))
 
 
 def policy(family: socket.AddressFamily = V4, *, private: bool = False) -> AddressPolicy:
@@ -99,36 +104,36 @@ def test_any_bytes_of_contacts_give_contacts_that_can_be_sent_to_or_a_format_err
 
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_any_records_give_providers_that_can_be_dialled(records: list[bytes]) -> None:
-    for provider in unpack_records(records, SENDER, policy()):
+    for provider in read(records):
         assert PeerAddress.parse(str(provider.address)) == provider.address
         assert policy().allows(provider.address.host)
 
 
 def test_a_record_says_where_and_how_a_provider_is_asked() -> None:
-    record = pack_record(Address("8.8.8.8", 4849), 5, policy())
-    [provider] = unpack_records([record], SENDER, policy())
+    record = plain_record(Address("8.8.8.8", 4849), 5, policy())
+    [provider] = read([record.packed])
     assert provider == Provider(PeerAddress("8.8.8.8", 4849), flags=5, version=1)
 
 
 def test_a_record_without_an_address_is_about_its_sender() -> None:
-    [provider] = unpack_records([pack_own_record(4849, 1)], SENDER, policy())
+    [provider] = read([pack_own_record(4849, 1)])
     assert provider.address == PeerAddress(SENDER.ip, 4849)
 
 
 def test_records_that_cannot_be_dialled_are_skipped() -> None:
     wild = policy(private=True)
     records = [
-        pack_record(Address("8.8.8.8", 0), 1, wild),
-        pack_record(Address("10.0.0.1", 4848), 1, wild),
+        plain_record(Address("8.8.8.8", 0), 1, wild).packed,
+        plain_record(Address("10.0.0.1", 4848), 1, wild).packed,
         pack_own_record(0, 1),
-        pack_record(Address("8.8.8.8", 4848), 1, wild)[:-1],
+        plain_record(Address("8.8.8.8", 4848), 1, wild).packed[:-1],
     ]
-    assert list(unpack_records(records, SENDER, policy())) == []
+    assert (read(records)) == []
 
 
 def test_records_of_later_versions_are_skipped() -> None:
     records = [b"\x02" + bytes(60), pack_own_record(4849, 1), b"\x02\x01"]
-    assert len(list(unpack_records(records, SENDER, policy()))) == 1
+    assert len(read(records)) == 1
 
 
 def test_the_same_identifier_has_another_key_in_each_namespace() -> None:

@@ -8,6 +8,7 @@ from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.providers import ProviderLimits, ProviderStore
 from libernet.net.dht.rates import BURST_REQUESTS, MAX_ADDRESSES, REQUESTS_PER_SECOND, RateLimiter
+from libernet.net.dht.records import Record, pack_own_record, plain_record
 from libernet.net.dht.tokens import TOKEN_SECONDS, Tokens
 from libernet.net.discovery import RECORD_SECONDS
 from tests.support.dht import ManualClock
@@ -26,20 +27,26 @@ def address(number: int, port: int = 4848) -> Address:
     return Address(f"8.{number >> 8}.{number & 255}.1", port)
 
 
+POLICY = AddressPolicy(socket.AF_INET, private_network=False)
+
+
+def record(provider: Address, flags: int = 1) -> Record:
+    return plain_record(provider, flags, POLICY)
+
+
 def store(clock: ManualClock, **limits: int) -> ProviderStore:
-    policy = AddressPolicy(socket.AF_INET, private_network=False)
-    return ProviderStore(clock, policy, ProviderLimits(**limits))
+    return ProviderStore(clock, POLICY, ProviderLimits(**limits))
 
 
 def ips(kept: ProviderStore, key: bytes = KEY) -> set[str]:
-    return {provider.ip for provider, _ in kept.find(key, 64)}
+    return {each.address.ip for each in kept.find(key, 64)}
 
 
 def test_a_record_ends_a_day_after_it_was_announced(clock: ManualClock) -> None:
     kept = store(clock)
-    kept.add(KEY, address(1), 1)
+    kept.add(KEY, record(address(1)))
     clock.now += RECORD_SECONDS - 1
-    assert kept.find(KEY, 8) == [(address(1), 1)]
+    assert kept.find(KEY, 8) == [record(address(1))]
     clock.now += 1
     assert kept.find(KEY, 8) == []
     assert (len(kept), kept.keys) == (0, 0)
@@ -47,11 +54,11 @@ def test_a_record_ends_a_day_after_it_was_announced(clock: ManualClock) -> None:
 
 def test_only_another_announcement_makes_a_record_last_longer(clock: ManualClock) -> None:
     kept = store(clock)
-    kept.add(KEY, address(1), 1)
-    kept.add(KEY, address(2), 1)
+    kept.add(KEY, record(address(1)))
+    kept.add(KEY, record(address(2)))
     clock.now += RECORD_SECONDS / 2
     kept.find(KEY, 8)
-    kept.add(KEY, address(1), 1)
+    kept.add(KEY, record(address(1)))
     clock.now += RECORD_SECONDS / 2
     assert ips(kept) == {address(1).ip}
 
@@ -61,52 +68,52 @@ def test_a_key_keeps_a_limited_number_of_providers_and_lets_newcomers_in(
 ) -> None:
     kept = store(clock, per_key=64)
     for number in range(500):
-        assert kept.add(KEY, address(number), 1)
+        assert kept.add(KEY, record(address(number)))
     assert len(kept) == 64
     assert address(499).ip in ips(kept)
 
 
 def test_an_address_block_has_a_limited_number_of_places_under_a_key(clock: ManualClock) -> None:
     kept = store(clock, per_key_and_block=4)
-    outcomes = [kept.add(KEY, Address("8.8.8.8", 1000 + port), 1) for port in range(10)]
+    outcomes = [kept.add(KEY, record(Address("8.8.8.8", 1000 + port))) for port in range(10)]
     assert outcomes == [True] * 4 + [False] * 6
-    assert kept.add(KEY, Address("8.8.8.8", 1000), 1)
-    assert kept.add(KEY, Address("8.8.9.8", 1000), 1)
+    assert kept.add(KEY, record(Address("8.8.8.8", 1000)))
+    assert kept.add(KEY, record(Address("8.8.9.8", 1000)))
 
 
 def test_an_address_block_has_a_limited_number_of_places_in_all(clock: ManualClock) -> None:
     kept = store(clock, per_block=10)
-    outcomes = [kept.add(bytes([key]) * 20, address(1), 1) for key in range(12)]
+    outcomes = [kept.add(bytes([key]) * 20, record(address(1))) for key in range(12)]
     assert outcomes == [True] * 10 + [False] * 2
     kept.discard(bytes(20), address(1))
-    assert kept.add(OTHER_KEY, address(1), 1)
+    assert kept.add(OTHER_KEY, record(address(1)))
 
 
 def test_the_store_has_a_limited_number_of_places_until_records_end(clock: ManualClock) -> None:
     kept = store(clock, total=100)
     for number in range(100):
-        assert kept.add(number.to_bytes(20), address(number), 1)
-    assert not kept.add(OTHER_KEY, address(200), 1)
-    assert kept.add(bytes(20), address(0), 1)
+        assert kept.add(number.to_bytes(20), record(address(number)))
+    assert not kept.add(OTHER_KEY, record(address(200)))
+    assert kept.add(bytes(20), record(address(0)))
     clock.now += RECORD_SECONDS
-    assert kept.add(OTHER_KEY, address(200), 1)
+    assert kept.add(OTHER_KEY, record(address(200)))
     assert len(kept) == 1
 
 
 def test_a_search_gives_as_many_as_wanted_and_none_to_themselves(clock: ManualClock) -> None:
     kept = store(clock)
     for number in range(20):
-        kept.add(KEY, address(number), 1)
+        kept.add(KEY, record(address(number)))
     assert len(kept.find(KEY, 8)) == 8
     others = kept.find(KEY, 64, but=address(3))
     assert len(others) == 19
-    assert (address(3), 1) not in others
+    assert record(address(3)) not in others
 
 
 def test_a_record_can_be_taken_back(clock: ManualClock) -> None:
     kept = store(clock)
-    kept.add(KEY, address(1), 1)
-    kept.add(KEY, address(2), 1)
+    kept.add(KEY, record(address(1)))
+    kept.add(KEY, record(address(2)))
     kept.discard(KEY, address(1))
     kept.discard(KEY, address(3))
     kept.discard(OTHER_KEY, address(1))
@@ -119,7 +126,7 @@ def test_own_announcements_end_after_a_day_too(clock: ManualClock) -> None:
     clock.now += 10
     own.add(OTHER_KEY, 4848, 1)
     clock.now += RECORD_SECONDS - 10
-    assert (own.of(KEY), own.of(OTHER_KEY)) == ([], [(4848, 1)])
+    assert (own.of(KEY), own.of(OTHER_KEY)) == ([], [pack_own_record(4848, 1)])
     own.discard(OTHER_KEY)
     assert len(own) == 0
 

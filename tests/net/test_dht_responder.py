@@ -13,7 +13,7 @@ from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_con
 from libernet.net.dht.endpoint import Identity
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.rates import BURST_REQUESTS
-from libernet.net.dht.records import unpack_records
+from libernet.net.dht.records import RecordReader, RecordSigner, plain_record
 from libernet.net.dht.responder import AMPLIFICATION, Responder
 from libernet.net.dht.seen import MAX_REPORTS
 from libernet.net.dht.wire import (
@@ -55,6 +55,7 @@ class Asked:
     pattern: str = "8.8.{}.8"
     private: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
+    wall_clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.policy = AddressPolicy(self.family, private_network=self.private)
@@ -72,6 +73,7 @@ class Asked:
             self.own,
             self.complaints,
             clock=self.clock,
+            wall_clock=self.wall_clock,
         )
         for number in range(100):
             address = Address(self.pattern.format(number), 4848)
@@ -80,7 +82,7 @@ class Asked:
     def fill(self, count: int = 64) -> None:
         for number in range(count):
             address = Address(self.pattern.format(number + 100), 4848)
-            assert self.responder.providers.add(KEY, address, 1)
+            assert self.responder.providers.add(KEY, plain_record(address, 1, self.policy))
 
     def ask(
         self, request: Request, sender: Address = HERE, *, exchange_port: int = 0, size: int = 440
@@ -96,9 +98,10 @@ class Asked:
     def ports(self, sender: Address = HERE, **options: int) -> list[tuple[str, int]]:
         """Return where the providers listen that *sender* is told of."""
         records = self.found(sender, **options).records
+        reader = RecordReader(KEY, self.policy, self.wall_clock)
         return [
             (each.address.host, each.address.port)
-            for each in unpack_records(records, Address("1.1.1.1", 1), self.policy)
+            for each in reader.read(records, Address("1.1.1.1", 1))
         ]
 
 
@@ -111,6 +114,9 @@ def test_an_answer_has_at_most_three_times_the_bytes_of_its_request(
     asked = Asked(family, pattern)
     asked.fill()
     asked.own.add(KEY, 4848, 1)
+    for ip in (pattern.format(number) for number in range(4)):
+        signer = RecordSigner(new_keys(), KEY, 4848, 1, now=asked.wall_clock())
+        asked.responder.providers.add(KEY, signer.record(ip, asked.policy))
     reply = asked.ask(Find(KEY, want), Address(pattern.format(99), 4848), size=size)
     assert reply is not None
     datagram = encode(Envelope(b"12345678", bytes(20), 255, 65535, reply))
@@ -174,7 +180,7 @@ def test_a_padded_find_is_answered_in_full() -> None:
 def test_the_asker_is_not_told_of_itself() -> None:
     asked = Asked()
     asked.table.add(Contact(ASKER, HERE))
-    asked.responder.providers.add(KEY, Address(HERE.ip, 5000), 1)
+    asked.responder.providers.add(KEY, plain_record(Address(HERE.ip, 5000), 1, asked.policy))
     found = asked.found(exchange_port=5000)
     assert found.records == []
     assert ASKER not in {each.id for each in unpack_contacts(found.contacts, asked.policy)}

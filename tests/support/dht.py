@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,12 +86,13 @@ async def serving(
     private_network: bool = True,
     flags: int = HTTP_EXCHANGE,
     keys: NodeIdentity | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[tuple[DhtNode, Address]]:
     """Run a node in this asyncio loop."""
     clock = clock or asyncio.get_running_loop().time
     policy = AddressPolicy(socket.AF_INET, private_network=private_network)
     identity = Identity(keys or new_keys(), exchange_port, flags)
-    node = DhtNode(identity, policy, OwnRecords(clock), clock=clock)
+    node = DhtNode(identity, policy, OwnRecords(clock), clock=clock, wall_clock=wall_clock)
     ready = asyncio.Event()
     with bound_socket() as sock:
         address = address_of(sock)
