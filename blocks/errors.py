@@ -13,6 +13,7 @@ LibernetError
 └── NetworkError
     ├── PeerUnreachable      no connection to the peer
     ├── PeerTimeout          the peer did not answer in time
+    ├── PeerRefused          the peer does not want to keep what it was given
     ├── RemoteProtocolError  the peer broke the protocol
     ├── LocalProtocolError   we used the protocol wrongly: a bug here
     └── DhtError             a look-up or announcement in the DHT failed
@@ -69,6 +70,10 @@ class PeerUnreachable(NetworkError):
 
 class PeerTimeout(NetworkError):
     """The peer did not answer in time."""
+
+
+class PeerRefused(NetworkError):
+    """The peer does not want to keep a block: it may not be put there, or there is no room."""
 
 
 class RemoteProtocolError(NetworkError):

@@ -16,6 +16,12 @@ from libernet.blocks.store_queue import PutQueue
 CACHE_BYTES = 10 * 1024**3
 """Room for cached blocks: a few hours of video, and little beside what disks have today."""
 
+HELD_BYTES = 10 * 1024**3
+"""Room for blocks kept for other nodes, once some are accepted: as much as for the cache."""
+
+GUEST_BYTES = 1024**3
+"""Room for blocks kept for whoever does not say who it is: a few backups of the original's tool."""
+
 RESERVE_BYTES = 1024**3
 """What cached blocks leave free on the disk: more than is written between two looks at it."""
 

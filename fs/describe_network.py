@@ -9,7 +9,7 @@ _NOTHING = "-"
 
 def describe_peers(answer: dict[str, Any]) -> str:
     """Return the answer to `peers`: the network as a whole, then whoever was asked."""
-    lines = network_lines(answer)
+    lines = [f"node        {answer['node']}", *network_lines(answer)]
     peers = sorted(answer["peers"], key=lambda peer: -peer["bytes"])
     if not peers:
         return "\n".join([*lines, "no peer was asked yet"])

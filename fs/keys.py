@@ -116,10 +116,17 @@ def _ip_address(value: Any) -> str:
         raise Odd("an IPv4 or IPv6 address, or empty") from None
 
 
-def _peers(value: Any) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(peer, str) and peer for peer in value):
-        return tuple(value)
-    raise Odd('a list of texts "HOST:PORT"')
+def _texts(shape: str) -> Callable[[Any], tuple[str, ...]]:
+    def checked(value: Any) -> tuple[str, ...]:
+        if isinstance(value, list) and all(isinstance(text, str) and text for text in value):
+            return tuple(value)
+        raise Odd(f"a list of texts {shape}")
+
+    return checked
+
+
+def _list_text(text: str) -> Any:
+    return text.split(",")
 
 
 def _user(value: Any) -> int:
@@ -150,7 +157,13 @@ _ALL = (
     _flag_key("foreground", "stay in the terminal, log to it", configurable=False),
     Key("port", "first port tried, 0 for any", "N", _number_text, _whole(0, 65535)),
     Key("bind", "IP address to listen on", "ADDRESS", str, _ip_address),
-    Key("peers", "connect to this node; repeat it", "HOST:PORT", lambda t: t.split(","), _peers),
+    Key(
+        "peers",
+        "connect to this node; repeat it",
+        "HOST:PORT",
+        _list_text,
+        _texts('"HOST:PORT"'),
+    ),
     _flag_key("lan", "look for nodes on the local network"),
     _flag_key("private_network", "dial private addresses that other nodes name"),
     _flag_key("web", "show bundles by URL, to this machine alone"),
@@ -166,6 +179,22 @@ _ALL = (
         _number_text,
         _whole(0, 2**62),
     ),
+    Key(
+        "accept_from",
+        "nodes for which blocks are kept",
+        "KEY,...",
+        _list_text,
+        _texts("that are nodes' keys, or 'anybody'"),
+    ),
+    Key(
+        "accept_unsigned_from",
+        "addresses that may put blocks without a signature",
+        "ADDRESS,...",
+        _list_text,
+        _texts("that are addresses or networks"),
+    ),
+    Key("held_bytes", "blocks kept for those nodes", "N", _number_text, _whole(0, 2**62)),
+    Key("guest_bytes", "blocks kept for who does not sign", "N", _number_text, _whole(0, 2**62)),
     Key(
         "publish_after_seconds",
         "rest after which a changed backup is published",

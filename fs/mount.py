@@ -20,6 +20,7 @@ from libernet.fs.storage import Storage, opened
 from libernet.fs.web.server import WebServer
 from libernet.fs.web.site import Site
 from libernet.net.address import PeerAddress
+from libernet.net.exchange.admission import AcceptanceRules
 from libernet.net.network import Network, NetworkSettings
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,12 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
     Raises LibernetError or OSError when it cannot start, or what it has cannot be made durable.
     """
     tune()
-    with opened(places.data, cache_bytes=settings.cache_bytes) as storage:
+    with opened(
+        places.data,
+        cache_bytes=settings.cache_bytes,
+        held_bytes=settings.held_bytes,
+        guest_bytes=settings.guest_bytes,
+    ) as storage:
         node = MountedNode(settings, places, storage)
         for number in _STOP_SIGNALS:
             # What counts from run()'s end to that of the process: let the storage be closed.
@@ -90,11 +96,12 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
 
 
 def _network_settings(settings: Settings) -> NetworkSettings:
-    """Return what the network is told; FormatError for a peer that is no address."""
+    """Return what the network is told; FormatError for what is no address or key."""
     return NetworkSettings(
         host=settings.bind,
         port=settings.port,
         peers=tuple(PeerAddress.parse(peer) for peer in settings.peers),
         private_network=settings.private_network,
         lan=settings.lan,
+        accept=AcceptanceRules.parse(settings.accept_from, settings.accept_unsigned_from),
     )

@@ -17,14 +17,19 @@ wins. The keys, with their defaults:
     gid = NAME or NUMBER         the same for the group
     read_only = false            refuse every change
     cache_bytes = 10737418240    blocks kept that were fetched from others
+    accept_from = []             keys of nodes for which blocks are kept, or "anybody"
+    accept_unsigned_from = []    addresses and networks that may put blocks without a signature, as
+                                 this machine itself may: such blocks go first
+    held_bytes = 10737418240     blocks kept for those nodes
+    guest_bytes = 1073741824     blocks kept for whoever does not sign
     publish_after_seconds = 10   rest after which a changed backup is published, 0 to 86400
     checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 4
     poll_shim = true             fetch requests of the kernel by the faster loop
     log_level = "info"           debug, info, warning or error
 
-An unknown key or an odd value is refused, with its line. `peers` are only told apart here: this
-wing does not import `net`, which knows what an address looks like, so the composition root
-parses them before it mounts.
+An unknown key or an odd value is refused, with its line. `peers` and the `accept_...` keys are only
+told apart here: this wing does not import `net`, which knows what addresses look like, so the
+composition root parses them before it mounts.
 """
 
 import re
@@ -35,7 +40,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from libernet.blocks.errors import FormatError
-from libernet.blocks.store_cache import CACHE_BYTES
+from libernet.blocks.store_cache import CACHE_BYTES, GUEST_BYTES, HELD_BYTES
 from libernet.fs.keys import KEYS, Values
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -66,6 +71,10 @@ class Settings:
     read_only: bool = False
     noexec: bool = False
     cache_bytes: int = CACHE_BYTES
+    accept_from: tuple[str, ...] = ()
+    accept_unsigned_from: tuple[str, ...] = ()
+    held_bytes: int = HELD_BYTES
+    guest_bytes: int = GUEST_BYTES
     publish_after_seconds: float = 10.0
     checkpoint_seconds: float = 3.0
     poll_shim: bool = True

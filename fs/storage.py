@@ -7,7 +7,7 @@ from pathlib import Path
 
 from libernet.blocks.secret import load_or_create_secret
 from libernet.blocks.store import Store
-from libernet.blocks.store_cache import CACHE_BYTES
+from libernet.blocks.store_cache import CACHE_BYTES, GUEST_BYTES, HELD_BYTES
 from libernet.fs.datalog import DataLog
 from libernet.fs.journal import Journal
 from libernet.fs.journal_reader import JournalReader
@@ -26,17 +26,29 @@ class Storage:
 
 
 @contextmanager
-def opened(folder: Path, *, cache_bytes: int = CACHE_BYTES) -> Iterator[Storage]:
+def opened(
+    folder: Path,
+    *,
+    cache_bytes: int = CACHE_BYTES,
+    held_bytes: int = HELD_BYTES,
+    guest_bytes: int = GUEST_BYTES,
+) -> Iterator[Storage]:
     """Open, or make, everything in the state folder; the caller holds its lock.
 
-    At most *cache_bytes* of blocks fetched from others are kept.
+    At most *cache_bytes* of blocks fetched from others are kept, *held_bytes* for other nodes and
+    *guest_bytes* for whoever does not say who it is.
     Raises StoreVersion for what a newer program wrote, LibernetError or OSError when it cannot be
     opened.
     """
     with (
         Journal(folder / "journal.sqlite") as journal,
         journal.reader() as reader,
-        Store(folder / "store", cache_bytes=cache_bytes) as store,
+        Store(
+            folder / "store",
+            cache_bytes=cache_bytes,
+            held_bytes=held_bytes,
+            guest_bytes=guest_bytes,
+        ) as store,
         DataLog(folder / "log") as log,
     ):
         secret = load_or_create_secret(folder / "secret")

@@ -2,7 +2,7 @@
 
 import ipaddress
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ from libernet.net.chain import ChainDiscovery
 from libernet.net.dht.contact import Address
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.discovery import Discovery
+from libernet.net.exchange.admission import AcceptanceRules, Admission
+from libernet.net.exchange.client import ExchangeClient
 from libernet.net.exchange.offer import StoreOffer
+from libernet.net.exchange.reception import Reception, StoreIntake
 from libernet.net.exchange.server import ExchangeServer
+from libernet.net.exchange.signing import Signer
 from libernet.net.fetcher import Fetcher
 from libernet.net.identity import NodeIdentity
 from libernet.net.lan import LanDiscovery
-from libernet.net.peers import Peers
+from libernet.net.peers import Peer, Peers
 from libernet.net.ports import ALL_ADDRESSES, first_free_port
 from libernet.net.static import StaticDiscovery
 
@@ -39,7 +43,8 @@ class NetworkSettings:
     *host* empty stands for all addresses, *port* for TCP and UDP: the first free one from it on.
     *peers* are asked for blocks and are the nodes through which the DHT is joined. Private
     addresses that the DHT names are dialled on a *private_network* only. With *lan* nodes on the
-    same local network are found, unless this one is bound to loopback.
+    same local network are found, unless this one is bound to loopback. Others' blocks are kept as
+    *accept* says.
     """
 
     host: str = ""
@@ -47,6 +52,7 @@ class NetworkSettings:
     peers: tuple[PeerAddress, ...] = ()
     private_network: bool = False
     lan: bool = False
+    accept: AcceptanceRules = field(default_factory=AcceptanceRules)
 
 
 class Network:
@@ -65,13 +71,17 @@ class Network:
     """
 
     def __init__(self, store: Store, settings: NetworkSettings, state_folder: Path) -> None:
+        """Take part as the node whose key is in *state_folder*; StoreError if it is of no use."""
         self._settings = settings
         self._state_folder = state_folder
         self._static = StaticDiscovery(settings.peers)
         self._discovery = ChainDiscovery(self._static)
-        self._peers = Peers()
+        self._identity = NodeIdentity.load(state_folder)
+        signer = Signer(self._identity)
+        self._peers = Peers(lambda address: ExchangeClient(address, signer=signer))
         self._offer = StoreOffer(store)
-        self._server = ExchangeServer(self._offer)
+        admission = Admission(settings.accept, self._identity.public_key)
+        self._server = ExchangeServer(self._offer, Reception(admission, StoreIntake(store)))
         self._dht: DhtDiscovery | None = None
         self._port = 0
         self._last_port = 0
@@ -96,6 +106,7 @@ class Network:
     def status(self) -> dict[str, Any]:
         """Return what a person may want to know, as plain values for JSON: the README has them."""
         return {
+            "node": self._identity.public_key.hex(),
             "listening": self._port or None,
             "connections": self._server.connections,
             "fetched": self._peers.given.status(),
@@ -116,6 +127,10 @@ class Network:
         found = await self._running_dht().find_identifier(identifier, want=want)
         return [str(address) for address in found]
 
+    def peer(self, address: PeerAddress) -> Peer:
+        """Return the peer at *address*, to be asked, or given blocks; nothing is sent to it yet."""
+        return self._peers.peer(address)
+
     def _running_dht(self) -> DhtDiscovery:
         if self._dht is None:
             raise DhtError("the network is down")
@@ -123,7 +138,6 @@ class Network:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         settings = self._settings
-        identity = NodeIdentity.load(self._state_folder)
         try:
             async with trio.open_nursery() as nursery:
                 wanted = first_free_port(settings.host, self._last_port or settings.port)
@@ -131,7 +145,7 @@ class Network:
                 port = await nursery.start(self._server.run, host, wanted)
                 dht = DhtDiscovery(
                     Address(settings.host or ALL_ADDRESSES, port),
-                    identity=identity,
+                    identity=self._identity,
                     exchange_port=port,
                     bootstrap=settings.peers,
                     state_folder=self._state_folder,

@@ -3,7 +3,8 @@
     GET, HEAD /sha256/ID        the block, application/octet-stream
     GET, HEAD /sha384/ID        the same for a blob of LBRYnet
     GET /sha256/like/ID         public blocks with ids like that one, {"/sha256/ID": bytes}
-    POST /sha256/               a batch of blocks, see wire.py
+    PUT /sha256/ID              a block to be kept, see reception.py
+    POST /sha256/               a batch of blocks, or which of many are here, see wire.py
 
 Everything else is 404 or 405: nothing with a key, no listing, no redirect.
 """
@@ -21,6 +22,8 @@ from starlette.routing import Route, Router
 from libernet.blocks.errors import FormatError, StoreError
 from libernet.blocks.ids import BlobId, BlockId, StoredId
 from libernet.net.exchange.offer import Offer
+from libernet.net.exchange.reception import Reception
+from libernet.net.exchange.signing import NODE_HEADER
 from libernet.net.exchange.wire import (
     BATCH_ANSWER_TYPE,
     BATCH_REQUEST_TYPE,
@@ -29,9 +32,12 @@ from libernet.net.exchange.wire import (
     BLOCKS_PATH,
     LIKE_PATH,
     MAX_BATCH_BLOCK_BYTES,
+    WHICH_ANSWER_TYPE,
+    WHICH_REQUEST_TYPE,
     batch_record,
     block_path,
     parse_batch_request,
+    which_answer,
 )
 
 _UNCHANGING = "public, max-age=31536000, immutable"
@@ -42,15 +48,20 @@ _log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def exchange_app(offer: Offer) -> ASGIFramework:
-    """Return the application that serves what *offer* gives."""
-    blocks = _Blocks(offer)
+def exchange_app(offer: Offer, reception: Reception | None = None) -> ASGIFramework:
+    """Return the application that serves what *offer* gives, and puts what *reception* takes."""
+    blocks = _Blocks(offer, reception)
+    headers = {NODE_HEADER: reception.node_key} if reception else {}
+
+    def route(path: str, endpoint: Endpoint, *methods: str) -> Route:
+        return Route(path, _guarded(endpoint, headers), methods=methods)
+
     router = Router(
         [
-            Route(BLOCKS_PATH, _guarded(blocks.batch), methods=["POST"]),
-            Route(LIKE_PATH + "{block_id}", _guarded(blocks.like), methods=["GET", "HEAD"]),
-            Route(BLOCKS_PATH + "{block_id}", _guarded(blocks.block), methods=["GET", "HEAD"]),
-            Route(BLOBS_PATH + "{blob_id}", _guarded(blocks.blob), methods=["GET", "HEAD"]),
+            route(BLOCKS_PATH, blocks.many, "POST"),
+            route(LIKE_PATH + "{block_id}", blocks.like, "GET", "HEAD"),
+            route(BLOCKS_PATH + "{block_id}", blocks.block, "GET", "HEAD", "PUT"),
+            route(BLOBS_PATH + "{blob_id}", blocks.blob, "GET", "HEAD"),
         ],
         redirect_slashes=False,
     )
@@ -58,31 +69,41 @@ def exchange_app(offer: Offer) -> ASGIFramework:
     return cast("ASGIFramework", router)
 
 
-def _guarded(endpoint: Endpoint) -> Endpoint:
-    """Answer what can go wrong in *endpoint* by whose fault it is."""
+def _guarded(endpoint: Endpoint, headers: dict[str, str]) -> Endpoint:
+    """Answer what can go wrong in *endpoint* by whose fault it is, always with *headers*."""
 
     async def answer(request: Request) -> Response:
+        response = await attempt(request)
+        response.headers.update(headers)
+        return response
+
+    async def attempt(request: Request) -> Response:
         try:
             return await endpoint(request)
         except FormatError as exc:
             return PlainTextResponse(f"{exc}\n", 400)
         except StoreError as exc:
             _log.warning("a peer's request cannot be answered: %s", exc)
-            return PlainTextResponse("the store cannot be read\n", 503)
+            return PlainTextResponse("the store cannot be used\n", 503)
 
     return answer
 
 
 class _Blocks:
-    def __init__(self, offer: Offer) -> None:
+    def __init__(self, offer: Offer, reception: Reception | None) -> None:
         self._offer = offer
+        self._reception = reception
 
     async def block(self, request: Request) -> Response:
         try:
             block_id = BlockId.parse(request.path_params["block_id"])
         except FormatError:  # its text is not sent: it quotes what a page elsewhere may have made
             return PlainTextResponse("a block id is 64 lower-case hex digits\n", 400)
-        return await self._stored(block_id, request)
+        if request.method != "PUT":
+            return await self._stored(block_id, request)
+        if self._reception is None:
+            return PlainTextResponse("this node keeps no blocks for others\n", 403)
+        return await self._reception.put(block_id, request)
 
     async def blob(self, request: Request) -> Response:
         try:
@@ -120,12 +141,25 @@ class _Blocks:
         headers["content-length"] = str(len(block))
         return Response(block, headers=headers, media_type=BLOCK_TYPE)
 
-    async def batch(self, request: Request) -> Response:
-        if request.headers.get("content-type") != BATCH_REQUEST_TYPE:
-            return PlainTextResponse(f"send {BATCH_REQUEST_TYPE}\n", 415)
+    async def many(self, request: Request) -> Response:
+        match request.headers.get("content-type"):
+            case kind if kind == BATCH_REQUEST_TYPE:
+                return await self._batch(parse_batch_request(await request.body()))
+            case kind if kind == WHICH_REQUEST_TYPE:
+                return await self._which(parse_batch_request(await request.body()))
+        return PlainTextResponse(f"send {BATCH_REQUEST_TYPE} or {WHICH_REQUEST_TYPE}\n", 415)
+
+    async def _which(self, block_ids: list[BlockId]) -> Response:
+        are_here = []
+        for block_id in block_ids:
+            are_here.append(await self._offer.tells(block_id))
+            await trio.lowlevel.checkpoint()
+        return Response(which_answer(are_here), media_type=WHICH_ANSWER_TYPE)
+
+    async def _batch(self, block_ids: list[BlockId]) -> Response:
         records: list[bytes] = []
         room_bytes = MAX_BATCH_BLOCK_BYTES
-        for block_id in parse_batch_request(await request.body()):
+        for block_id in block_ids:
             size_bytes = await self._offer.size(block_id)
             if size_bytes is not None and size_bytes > room_bytes:
                 break

@@ -1,6 +1,8 @@
-"""Fetch blocks from one peer: a Libernet node, this one's kind or the original."""
+"""Fetch blocks from one peer, or give it some: a Libernet node, this one's kind or the original."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
 
@@ -10,6 +12,7 @@ from libernet.blocks.errors import (
     FormatError,
     LibernetError,
     NetworkError,
+    PeerRefused,
     PeerUnreachable,
     RemoteProtocolError,
 )
@@ -17,8 +20,9 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.verification import is_block
 from libernet.net.address import PeerAddress
-from libernet.net.exchange.http_exchange import Answer, Question
+from libernet.net.exchange.http_exchange import MAX_ERROR_BODY_BYTES, Answer, Question
 from libernet.net.exchange.pool import ClientLimits, ConnectionPool
+from libernet.net.exchange.signing import Signer, node_key
 from libernet.net.exchange.streams import Dial, dial_tcp
 from libernet.net.exchange.wire import (
     BATCH_ANSWER_TYPE,
@@ -26,15 +30,24 @@ from libernet.net.exchange.wire import (
     BLOCKS_PATH,
     MAX_BATCH_ANSWER_BYTES,
     MAX_BATCH_IDS,
+    WHICH_ANSWER_TYPE,
+    WHICH_REQUEST_TYPE,
     batch_records,
     batch_request,
     block_path,
+    parse_which_answer,
+    which_bytes,
 )
+
+T = TypeVar("T")
 
 ABSENT_STATUSES = frozenset({404, 409, 410, 504})
 """What says that a block is not there: 504 in the original, 409 in its rewrite."""
 
 BUSY_STATUSES = frozenset({429, 503})
+
+REFUSED_STATUSES = frozenset({400, 403, 404, 405, 411, 413, 501, 507})
+"""What says that a block may not be put there: 507 that there is no room, 405 that none may be."""
 
 NO_BATCH_STATUSES = frozenset({200, 400, 403, 404, 405, 411, 413, 415, 500, 501, 504})
 """What a server that does not know batches may say to one; 200 with a page of its own."""
@@ -43,16 +56,26 @@ NO_BATCH_STATUSES = frozenset({200, 400, 403, 404, 405, 411, 413, 415, 500, 501,
 class ExchangeClient:
     """Fetch blocks from *peer*. Every block is checked against its id before it is returned.
 
-    State: `_pool`, the connections; `_speaks_batches`, until the peer has refused one.
+    State: `_pool`, the connections; `_speaks_batches` and `_tells_which`, until the peer has
+    refused to; `node_key`, by which the peer says that it is known, None while it has not.
     """
 
     def __init__(
-        self, peer: PeerAddress, *, limits: ClientLimits | None = None, dial: Dial = dial_tcp
+        self,
+        peer: PeerAddress,
+        *,
+        limits: ClientLimits | None = None,
+        dial: Dial = dial_tcp,
+        signer: Signer | None = None,
     ) -> None:
+        """Sign what the peer is given by *signer*, where it can check that."""
         self.peer = peer
+        self.node_key: bytes | None = None
+        self._signer = signer
         self._limits = limits or ClientLimits()
         self._pool = ConnectionPool(peer, dial, self._limits)
         self._speaks_batches = True
+        self._tells_which = True
 
     @property
     def round_trip_seconds(self) -> float | None:
@@ -74,14 +97,14 @@ class ExchangeClient:
         else, PeerUnreachable, PeerTimeout and RemoteProtocolError.
         """
         question = Question("GET", block_path(block_id), MAX_BLOCK_BYTES)
-        async with self._pool.ask(question) as answer:
+        async with self._ask(question) as answer:
             if not self._is_found(answer):
                 raise BlockNotFound(f"peer {self.peer} does not have block {block_id}")
             return self._check(block_id, answer.body)
 
     async def has(self, block_id: BlockId) -> bool:
         """Say whether the peer says that it has the block; errors as for `get`."""
-        async with self._pool.ask(Question("HEAD", block_path(block_id))) as answer:
+        async with self._ask(Question("HEAD", block_path(block_id))) as answer:
             return self._is_found(answer)
 
     async def get_many(self, block_ids: Iterable[BlockId]) -> dict[BlockId, bytes]:
@@ -97,19 +120,86 @@ class ExchangeClient:
             found.update((key, block) for key, block in answered.items() if block is not None)
             wanted = wanted[len(answered) :]
         if wanted:
-            found |= await self._get_each(wanted)
+            found |= await self._each(wanted, self.get)
         return found
+
+    async def put(self, block_id: BlockId, block: bytes) -> None:
+        """Let the peer keep a block; when this returns it says that it does.
+
+        It is signed if the peer has a key. Raises PeerRefused when it will not have it; other
+        errors as for `get`.
+        """
+        if self.node_key is None and self._signer is not None:
+            await self.has(block_id)
+        path = block_path(block_id)
+        signature = ""
+        if self.node_key is not None and self._signer is not None:
+            signature = str(self._signer.sign("PUT", path, block, self.node_key))
+        question = Question("PUT", path, MAX_ERROR_BODY_BYTES, block, signature=signature)
+        async with self._ask(question) as answer:
+            if answer.status == 200:
+                return
+            if answer.status in REFUSED_STATUSES:
+                why = bytes(answer.body[:200]).decode("ascii", "replace").strip()
+                raise PeerRefused(
+                    f"peer {self.peer} does not keep block {block_id}: {answer.status} {why!a}"
+                )
+            raise self._failure(answer)
+
+    async def which(self, block_ids: Iterable[BlockId]) -> set[BlockId]:
+        """Return those of the blocks that the peer says to have, many to a round trip.
+
+        It speaks only of those that are public or kept for others, unless it cannot answer such a
+        question: then it is asked for each by HEAD. Errors as for `get`.
+        """
+        wanted = list(dict.fromkeys(block_ids))
+        found: set[BlockId] = set()
+        while wanted and self._tells_which:
+            asked = wanted[:MAX_BATCH_IDS]
+            are_here = await self._which(asked)
+            if are_here is not None:
+                found.update(each for each, is_here in zip(asked, are_here, strict=True) if is_here)
+                del wanted[: len(asked)]
+        if wanted:
+            has = await self._each(wanted, self.has)
+            found.update(each for each in has if has[each])
+        return found
+
+    async def _which(self, asked: Sequence[BlockId]) -> list[bool] | None:
+        """Return which blocks the peer has, None when it does not know such questions."""
+        question = Question(
+            "POST", BLOCKS_PATH, which_bytes(len(asked)), batch_request(asked), WHICH_REQUEST_TYPE
+        )
+        async with self._ask(question) as answer:
+            if answer.status == 200 and answer.content_type == WHICH_ANSWER_TYPE:
+                try:
+                    return parse_which_answer(answer.body, len(asked))
+                except FormatError as exc:
+                    raise RemoteProtocolError(f"peer {self.peer} answers oddly: {exc}") from exc
+            self._check_ignorance(answer)
+            self._tells_which = False
+            return None
+
+    @asynccontextmanager
+    async def _ask(self, question: Question) -> AsyncIterator[Answer]:
+        async with self._pool.ask(question) as answer:
+            self.node_key = node_key(answer.node_key) or self.node_key
+            yield answer
+
+    def _check_ignorance(self, answer: Answer) -> None:
+        """Raise unless the peer says that it does not know what it was asked."""
+        if answer.status not in NO_BATCH_STATUSES:
+            raise self._failure(answer)
 
     async def _batch(self, wanted: Sequence[BlockId]) -> dict[BlockId, bytes | None]:
         """Return what the peer answered for the first of *wanted*: one at least, or none when it
         does not know batches."""
         body = batch_request(wanted)
         question = Question("POST", BLOCKS_PATH, MAX_BATCH_ANSWER_BYTES, body, BATCH_REQUEST_TYPE)
-        async with self._pool.ask(question) as answer:
+        async with self._ask(question) as answer:
             if answer.status == 200 and answer.content_type == BATCH_ANSWER_TYPE:
                 return self._check_batch(wanted, answer.body)
-            if answer.status not in NO_BATCH_STATUSES:
-                raise self._failure(answer)
+            self._check_ignorance(answer)
             self._speaks_batches = False
             return {}
 
@@ -129,16 +219,18 @@ class ExchangeClient:
             for block_id, record in zip(wanted, records, strict=False)
         }
 
-    async def _get_each(self, wanted: Sequence[BlockId]) -> dict[BlockId, bytes]:
+    async def _each(
+        self, wanted: Sequence[BlockId], ask: Callable[[BlockId], Awaitable[T]]
+    ) -> dict[BlockId, T]:
         """Ask for one block at a time on each connection."""
         waiting = iter(wanted)
-        found: dict[BlockId, bytes] = {}
+        found: dict[BlockId, T] = {}
         failures: list[LibernetError] = []
 
         async def work(nursery: trio.Nursery) -> None:
             for block_id in waiting:
                 try:
-                    found[block_id] = await self.get(block_id)
+                    found[block_id] = await ask(block_id)
                 except BlockNotFound:
                     continue
                 except LibernetError as exc:

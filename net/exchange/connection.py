@@ -16,12 +16,14 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIFramework
 
+from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.exchange.protocol import block_protocol
 
 RECEIVE_BYTES = 16 * 1024
 
-MAX_IGNORED_BYTES = 64 * 1024
-"""How much of a refused body is read, so that the client gets to the answer before the reset."""
+MAX_IGNORED_BYTES = MAX_BLOCK_BYTES + 64 * 1024
+"""How much of a refused body is read, so that the client gets to the answer before the reset: the
+original's sends all of a block before it looks for one."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +60,9 @@ class Connection:
         config: Config,
         stream: trio.abc.HalfCloseableStream,
         limits: ServerLimits,
+        address: str,
     ) -> None:
+        self._address = address
         self._app = app
         self._config = config
         self._stream = stream
@@ -79,7 +83,9 @@ class Connection:
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
-            protocol = block_protocol(self._app, self._config, nursery, self._handle)
+            protocol = block_protocol(
+                self._app, self._config, nursery, self._handle, address=self._address
+            )
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._receive(protocol)
             nursery.cancel_scope.cancel()  # whoever is still answering answers nobody

@@ -11,6 +11,7 @@ import trio
 
 from libernet.blocks.errors import PeerUnreachable, RemoteProtocolError
 from libernet.net.address import PeerAddress
+from libernet.net.exchange.signing import NODE_HEADER, SIGNATURE_HEADER
 from libernet.net.exchange.streams import ByteStream
 
 MAX_HEAD_BYTES = 8 * 1024
@@ -33,24 +34,30 @@ _NOTHING = memoryview(b"")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request; a successful answer with more than *max_body_bytes* breaks the protocol."""
+    """A request; a successful answer with more than *max_body_bytes* breaks the protocol.
+
+    With a body, perhaps an empty one, it may have a type, and *signature* is that of a node.
+    """
 
     method: str
     path: str
     max_body_bytes: int = 0
-    body: bytes = b""
+    body: bytes | None = None
     body_type: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A final answer; *body* lies in the buffer, and is empty for a refusal too long to read.
 
-    *can_follow*: another question may be asked on the same stream.
+    *node_key* is what the peer says that its public key is, in hex. *can_follow*: another question
+    may be asked on the same stream.
     """
 
     status: int
     content_type: str
+    node_key: str
     body: memoryview
     can_follow: bool
 
@@ -90,21 +97,30 @@ class _Exchange:
         return Answer(
             head.status_code,
             _header(head, b"content-type"),
+            _header(head, NODE_HEADER.encode()),
             body,
             can_follow=is_kept and is_complete,
         )
 
     async def _send(self, question: Question) -> None:
         headers = [("host", str(self._peer)), ("accept-encoding", "identity")]
-        if question.body:
-            headers.append(("content-type", question.body_type))
+        if question.body is not None:
             headers.append(("content-length", str(len(question.body))))
+        if question.body_type:
+            headers.append(("content-type", question.body_type))
+        if question.signature:
+            headers.append((SIGNATURE_HEADER, question.signature))
         request = h11.Request(method=question.method, target=question.path, headers=headers)
         data = self._http.send(request) or b""
         if question.body:
             data += self._http.send(h11.Data(question.body)) or b""
         data += self._http.send(h11.EndOfMessage()) or b""
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError:
+            if not question.body:
+                raise
+            # It may have hung up on the body, after it said why.
 
     async def _receive_head(self) -> h11.Response:
         for _ in range(MAX_INTERIM_ANSWERS + 1):

@@ -33,6 +33,10 @@ class Offer(Protocol):
         """Return the public blocks with ids most like *target*, best first, with their sizes."""
         ...
 
+    async def tells(self, block_id: BlockId) -> bool:
+        """Say whether the block is here and public or kept for others."""
+        ...
+
 
 async def everything(block_id: StoredId) -> bool:
     """Let peers have any block: who knows an id has been told it by someone who may."""
@@ -73,6 +77,10 @@ class StoreOffer:
         """Return what the store speaks of: nobody learns of private blocks."""
         found = self._store.like.best(target)
         return [each for each in found if await self._may_serve(each[0])]
+
+    async def tells(self, block_id: BlockId) -> bool:
+        """Say of which blocks the store speaks: who asks about many learns of no private one."""
+        return self._store.like.tells(block_id) and await self._may_serve(block_id)
 
     async def _read(self, block_id: StoredId) -> bytes | None:
         if self._store.is_small(block_id):

@@ -11,24 +11,27 @@ from libernet.net.exchange.http_exchange import Answer, Question, ask
 from libernet.net.exchange.streams import ByteStream, PeerStream
 from libernet.net.exchange.wire import MAX_BATCH_ANSWER_BYTES
 
+_SENT_AT_ONCE = 64 * 1024  # of a long question, so that it is seen to move
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How long an answer may take.
 
-    The whole at most *answer_seconds*. And a pause ends it once it took *patience_seconds* longer
-    than what has come so far takes at *least_bytes_per_second*: a peer that only drips is found
-    out soon.
+    The whole at most *answer_seconds*, and as much longer as a long question takes at
+    *least_bytes_per_second*. And a pause ends it once it took *patience_seconds* longer than what
+    has come so far takes at that rate: a peer that only drips is found out soon.
     """
 
     answer_seconds: float = 30
     patience_seconds: float = 10
     least_bytes_per_second: int = 16 * 1024
 
-    def seconds(self, received_bytes: int) -> float:
-        """Return how long after the question to wait for more than *received_bytes*."""
+    def seconds(self, received_bytes: int, sent_bytes: int = 0) -> float:
+        """Return how long after the beginning to wait for more than these have moved."""
+        sending = sent_bytes / self.least_bytes_per_second
         patience = self.patience_seconds + received_bytes / self.least_bytes_per_second
-        return min(self.answer_seconds, patience)
+        return sending + min(self.answer_seconds, patience)
 
 
 class PeerConnection:
@@ -65,14 +68,16 @@ class PeerConnection:
         After an error or a cancellation the connection is closed.
         """
         self._is_open = False
-        self.received_bytes = 0
+        self.received_bytes = sent = 0
         started = trio.current_time()
         try:
             with trio.CancelScope(deadline=started + self._pace.seconds(0)) as scope:
 
-                def count(received_bytes: int) -> None:
+                def count(received_bytes: int, sent_bytes: int = 0) -> None:
+                    nonlocal sent
                     self.received_bytes += received_bytes
-                    scope.deadline = started + self._pace.seconds(self.received_bytes)
+                    sent += sent_bytes
+                    scope.deadline = started + self._pace.seconds(self.received_bytes, sent)
 
                 counted = _CountedStream(self._stream, count)
                 answer = await ask(self._peer, counted, question, self._buffer)
@@ -89,12 +94,20 @@ class PeerConnection:
 
 
 class _CountedStream:
-    def __init__(self, stream: ByteStream, count: Callable[[int], None]) -> None:
+    def __init__(self, stream: ByteStream, count: Callable[[int, int], None]) -> None:
         self._stream = stream
         self._count = count
-        self.send_all = stream.send_all
+
+    async def send_all(self, data: bytes) -> None:
+        if len(data) <= _SENT_AT_ONCE:
+            await self._stream.send_all(data)
+            return
+        for at in range(0, len(data), _SENT_AT_ONCE):
+            piece = data[at : at + _SENT_AT_ONCE]
+            await self._stream.send_all(piece)
+            self._count(0, len(piece))
 
     async def receive_into(self, buffer: memoryview) -> int:
         received_bytes = await self._stream.receive_into(buffer)
-        self._count(received_bytes)
+        self._count(received_bytes, 0)
         return received_bytes

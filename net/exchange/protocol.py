@@ -1,7 +1,9 @@
 """What of hypercorn stands on the peer port: its HTTP/1.1, without bodies, upgrades and HTTP/2."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from math import inf
 
 import h11
@@ -21,6 +23,7 @@ from hypercorn.typing import (
     Scope,
 )
 
+from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.exchange.wire import BLOCKS_PATH, MAX_BATCH_REQUEST_BYTES
 
 MAX_HEAD_BYTES = 8 * 1024
@@ -30,9 +33,11 @@ MAX_HEAD_BYTES = 8 * 1024
 _REFUSAL_HEADERS = [
     (b"content-length", b"0"),
     (b"connection", b"close"),
-    (b"allow", b"GET, HEAD, POST"),
+    (b"allow", b"GET, HEAD, PUT, POST"),
 ]
-_METHODS = frozenset({b"GET", b"HEAD", b"POST"})
+_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST"})
+_BLOCKS_TARGET = BLOCKS_PATH.encode()
+_PUT_TARGET = re.compile(rb"/sha256/[0-9a-f]{64}")
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +58,13 @@ def block_protocol(
     config: Config,
     nursery: trio.Nursery,
     handle: Callable[[Event], Awaitable[None]],
+    *,
+    address: str,
 ) -> H11Protocol:
-    """Return the protocol of one connection; *app* answers in *nursery*, *handle* does the rest."""
+    """Return the protocol of one connection; *app* answers in *nursery*, *handle* does the rest.
+
+    The application is told the client's *address*.
+    """
     return _BlockProtocol(
         ASGIWrapper(app),
         config,
@@ -62,7 +72,7 @@ def block_protocol(
         _Answering(nursery),
         ConnectionState({}),
         False,
-        None,
+        (address, 0),
         None,
         handle,
     )
@@ -89,21 +99,34 @@ class _Answering(TaskGroup):
         """Start the application; return where it gets what the client sends."""
         sender, receiver = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
 
+        async def put(event: ASGIReceiveEvent) -> None:
+            with suppress(trio.BrokenResourceError):
+                await sender.send(event)
+
+        async def send_answer(event: ASGISendEvent) -> None:
+            receiver.close()  # a body that is refused fills no queue that nobody empties
+            await send(event)
+
         async def answer() -> None:
             try:
                 await app(
-                    scope, receiver.receive, send, trio.to_thread.run_sync, trio.from_thread.run
+                    scope,
+                    receiver.receive,
+                    send_answer,
+                    trio.to_thread.run_sync,
+                    trio.from_thread.run,
                 )
             except Exception:  # noqa: BLE001 - the edge of the application: it costs one answer
                 _log.exception("a request on the peer port could not be answered")
+            receiver.close()
             await send(None)
 
         self._answers.start_soon(answer)
-        return sender.send
+        return put
 
 
 class _BlockProtocol(H11Protocol):
-    """HTTP/1.1 and nothing else, with bodies only where a batch is asked for."""
+    """HTTP/1.1 and nothing else, with bodies only where something is done with them."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1: a server may ignore an offer to change (RFC 9110 section 7.8)."""
@@ -119,24 +142,18 @@ class _BlockProtocol(H11Protocol):
         await self.send(Closed())
 
 
-_REFUSAL_HEADERS = [
-    (b"content-length", b"0"),
-    (b"connection", b"close"),
-    (b"allow", b"GET, HEAD, POST"),
-]
-
-
 def _refusal(request: h11.Request) -> int | None:
     """Return the status for a request that must not get as far as the application."""
     headers = dict(request.headers)
     if headers.get(b"upgrade", b"").lower() == b"websocket":
         return 400
-    # h11 has made sure that the length is a number
-    body_bytes = inf if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
-    is_batch = request.method == b"POST" and request.target == BLOCKS_PATH.encode()
-    if body_bytes <= (MAX_BATCH_REQUEST_BYTES if is_batch else 0):
+    is_batch = request.method == b"POST" and request.target == _BLOCKS_TARGET
+    is_put = request.method == b"PUT" and _PUT_TARGET.fullmatch(request.target) is not None
+    if b"transfer-encoding" in headers:
+        body_bytes = 0 if is_put else inf  # the application counts what comes
+    else:
+        body_bytes = int(headers.get(b"content-length", 0))  # h11 made sure that it is a number
+    most_bytes = MAX_BATCH_REQUEST_BYTES if is_batch else MAX_BLOCK_BYTES if is_put else 0
+    if body_bytes <= most_bytes:
         return None
-    return 413 if request.method in _METHODS else 405
-
-
-_METHODS = frozenset({b"GET", b"HEAD", b"POST"})
+    return 413 if is_put or request.method in _METHODS - {b"PUT"} else 405

@@ -13,6 +13,7 @@ from libernet.net.exchange.connection import Connection, ServerLimits
 from libernet.net.exchange.listening import listen, port_of
 from libernet.net.exchange.offer import Offer
 from libernet.net.exchange.protocol import http_config
+from libernet.net.exchange.reception import Reception
 
 IPV6_HOST_BITS = 64
 """Addresses that differ in these low bits are one host: who has one has them all."""
@@ -25,15 +26,21 @@ _log = logging.getLogger(__name__)
 
 
 class ExchangeServer:
-    """Serve the blocks of *offer* to peers.
+    """Serve the blocks of *offer* to peers, and keep what they put as *reception* decides.
 
     State: `_connections`, how many there are from each host, never more than *limits* allow.
 
     Tasks: `run`, below it one per listening address and one per connection.
     """
 
-    def __init__(self, offer: Offer, *, limits: ServerLimits | None = None) -> None:
-        self._app = exchange_app(offer)
+    def __init__(
+        self,
+        offer: Offer,
+        reception: Reception | None = None,
+        *,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self._app = exchange_app(offer, reception)
         self._config = http_config()
         self._limits = limits or ServerLimits()
         self._connections: Counter[str] = Counter()
@@ -75,19 +82,21 @@ class ExchangeServer:
 
     async def _welcome(self, stream: trio.SocketStream) -> None:
         try:
-            host = _host_of(stream)
+            address = _address_of(stream)
         except OSError:
             await trio.aclose_forcefully(stream)  # gone already
             return
-        await self.serve(stream, host)
+        await self.serve(stream, address)
 
-    async def serve(self, stream: trio.abc.HalfCloseableStream, host: str) -> None:
-        """Serve the client at *host* until it leaves, or turn it away if there are too many."""
+    async def serve(self, stream: trio.abc.HalfCloseableStream, address: str) -> None:
+        """Serve the client at an IP *address* until it leaves, or turn it away if there are too
+        many."""
+        host = host_of(address)
         if self._is_full(host):
             await _turn_away(stream)
             return
         with self._counted(host):
-            await Connection(self._app, self._config, stream, self._limits).run()
+            await Connection(self._app, self._config, stream, self._limits, address).run()
 
     def _is_full(self, host: str) -> bool:
         return (
@@ -113,12 +122,14 @@ async def _turn_away(stream: trio.abc.HalfCloseableStream) -> None:
     await trio.aclose_forcefully(stream)
 
 
-def _host_of(stream: trio.SocketStream) -> str:
+def _address_of(stream: trio.SocketStream) -> str:
+    address = ipaddress.ip_address(stream.socket.getpeername()[0].partition("%")[0])
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return str(mapped or address)
+
+
+def host_of(address: str) -> str:
     """Return what connections are counted by: the address, of IPv6 the network only."""
-    text: str = stream.socket.getpeername()[0].partition("%")[0]
-    address = ipaddress.ip_address(text)
-    if address.version == 4:
-        return text
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((int(address), 128 - IPV6_HOST_BITS), strict=False))
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, 128 - IPV6_HOST_BITS), strict=False))

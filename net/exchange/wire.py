@@ -1,4 +1,4 @@
-"""What both ends of a block exchange agree on: addresses, media types and the form of a batch.
+"""What both ends of a block exchange agree on: addresses, media types, questions about many blocks.
 
 A batch fetches many small blocks in one round trip. Its request is block ids of 32 bytes, one
 after the other; its answer one record per id, in the order asked:
@@ -7,6 +7,9 @@ after the other; its answer one record per id, in the order asked:
     block    that many bytes
 
 An answer may end after any record but not before the first: whoever asked asks again for the rest.
+
+Which of many blocks a node has is asked for in the same form under another type. The answer has a
+bit for each id in the order asked, the highest of a byte first, and zeros to the end of the last.
 """
 
 import struct
@@ -24,6 +27,8 @@ BLOBS_PATH = "/sha384/"
 BLOCK_TYPE = "application/octet-stream"
 BATCH_REQUEST_TYPE = "application/vnd.libernet.block-ids.v1"
 BATCH_ANSWER_TYPE = "application/vnd.libernet.blocks.v1"
+WHICH_REQUEST_TYPE = "application/vnd.libernet.which-ids.v1"
+WHICH_ANSWER_TYPE = "application/vnd.libernet.which-here.v1"
 
 ID_BYTES = 32
 LENGTH_BYTES = 4
@@ -59,6 +64,28 @@ def parse_batch_request(body: bytes) -> list[BlockId]:
             f"a batch asks for 1 to {MAX_BATCH_IDS} ids of {ID_BYTES} bytes, not {len(body)} bytes"
         )
     return [BlockId(body[at : at + ID_BYTES]) for at in range(0, len(body), ID_BYTES)]
+
+
+def which_answer(are_here: Sequence[bool]) -> bytes:
+    """Return the bits that say of each block whether it is here."""
+    bits = "".join("01"[each] for each in are_here)
+    size_bytes = which_bytes(len(bits))
+    return int(bits.ljust(size_bytes * 8, "0"), 2).to_bytes(size_bytes)
+
+
+def which_bytes(count: int) -> int:
+    """Return how long the answer about *count* blocks is."""
+    return -(-count // 8)
+
+
+def parse_which_answer(answer: memoryview, count: int) -> list[bool]:
+    """Return what an answer says of each of *count* blocks; FormatError if it is not about them."""
+    if len(answer) != which_bytes(count):
+        raise FormatError(f"{len(answer)} bytes do not say of {count} blocks which are here")
+    bits = f"{int.from_bytes(answer):0{len(answer) * 8}b}"
+    if "1" in bits[count:]:
+        raise FormatError(f"more than the {count} blocks asked for are said to be here")
+    return [bit == "1" for bit in bits[:count]]
 
 
 def batch_record(block: bytes | None) -> bytes:

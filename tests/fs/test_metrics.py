@@ -15,6 +15,7 @@ _TRAFFIC = {"blocks": 3, "bytes": 5000, "bytes_per_second": 7}
 
 STATUS: dict[str, Any] = {
     "listening": 4848,
+    "node": "ab" * 32,
     "connections": 2,
     "fetched": _TRAFFIC,
     "served": {"blocks": 1, "bytes": 9, "bytes_per_second": 0},

@@ -38,6 +38,10 @@ def test_a_file_sets_every_key(config: Path) -> None:
         uid = "root"
         gid = 7
         read_only = true
+        accept_from = ["anybody"]
+        accept_unsigned_from = ["192.168.1.0/24", "::1"]
+        held_bytes = 1
+        guest_bytes = 2
         publish_after_seconds = 60
         checkpoint_seconds = 0.5
         poll_shim = false
@@ -55,6 +59,10 @@ def test_a_file_sets_every_key(config: Path) -> None:
         uid=0,
         gid=7,
         read_only=True,
+        accept_from=("anybody",),
+        accept_unsigned_from=("192.168.1.0/24", "::1"),
+        held_bytes=1,
+        guest_bytes=2,
         publish_after_seconds=60.0,
         checkpoint_seconds=0.5,
         poll_shim=False,

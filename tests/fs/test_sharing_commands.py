@@ -23,6 +23,7 @@ REFERENCE = f"/sha256/{ID}/aes256gcm/{KEY}"
 
 PEERS: dict[str, Any] = {
     "listening": 4848,
+    "node": "ab" * 32,
     "connections": 1,
     "fetched": {"blocks": 21, "bytes": 5_000_000, "bytes_per_second": 0},
     "served": {"blocks": 1, "bytes": 2048, "bytes_per_second": 1024},
@@ -273,6 +274,7 @@ async def test_a_name_that_is_no_text_is_printed_as_the_bytes_it_is(
 
 def test_the_peers_are_told_with_what_they_did_who_gave_most_first() -> None:
     assert describe_peers(PEERS).splitlines() == [
+        f"node        {'ab' * 32}",
         "listening   port 4848, 1 connection from peers",
         "fetched     21 blocks, 4.8 MiB",
         "served      1 block, 2.0 KiB; now 1.0 KiB/s",
@@ -293,6 +295,7 @@ def test_a_node_that_asked_nobody_says_so() -> None:
     nothing = {"blocks": 0, "bytes": 0, "bytes_per_second": 0}
     alone = PEERS | {"served": nothing, "listening": None, "peers": [], "discovery": discovery}
     assert describe_peers(alone).splitlines() == [
+        f"node        {'ab' * 32}",
         "listening   nowhere: the network is down",
         "fetched     21 blocks, 4.8 MiB",
         "served      nothing yet",

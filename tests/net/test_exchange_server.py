@@ -5,94 +5,37 @@ import logging
 
 import pytest
 import trio
-from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from libernet.blocks.errors import StoreError
 from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
-from libernet.net.exchange.connection import ServerLimits
 from libernet.net.exchange.protocol import MAX_HEAD_BYTES
-from libernet.net.exchange.server import ExchangeServer
 from libernet.net.exchange.wire import (
     BATCH_REQUEST_TYPE,
     MAX_BATCH_IDS,
     MAX_BATCH_REQUEST_BYTES,
     batch_records,
 )
-from tests.support.exchange import HELLO, HELLO_ID, DictOffer, MemoryStream
-
-KEY = "c0ffee" * 10 + "c0ff"
-HOST = "192.0.2.1"
-LIMITS = ServerLimits(
-    connections=4,
-    connections_per_host=2,
-    head_seconds=10,
-    request_seconds=60,
-    idle_seconds=30,
-    linger_seconds=2,
+from tests.support.exchange import HELLO, HELLO_ID, DictOffer
+from tests.support.exchange_server import (
+    GET_HELLO,
+    LIMITS,
+    Server,
+    body_of,
+    header_of,
+    received,
+    request,
+    status_of,
 )
 
-GET_HELLO = f"GET /sha256/{HELLO_ID} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
-
-Unbuffered = trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]
-
-
-class Server:
-    """A server and clients of it in memory."""
-
-    def __init__(self, nursery: trio.Nursery, offer: DictOffer) -> None:
-        self.server = ExchangeServer(offer, limits=LIMITS)
-        self._nursery = nursery
-
-    def connect(self, host: str = HOST) -> MemoryStream:
-        """Return a client's end of a connection."""
-        near, far = memory_stream_pair()
-        self._nursery.start_soon(self.server.serve, far, host)
-        return near
-
-    def connect_unbuffered(self) -> Unbuffered:
-        """Return the end of a client whose bytes, both ways, are sent only as they are taken."""
-        near, far = lockstep_stream_pair()
-        self._nursery.start_soon(self.server.serve, far, HOST)
-        return near
-
-    async def ask(self, *pieces: bytes) -> bytes:
-        """Send *pieces* on a connection of their own, return all that comes until it ends."""
-        stream = self.connect()
-        for piece in pieces:
-            await stream.send_all(piece)
-        return await received(stream)
-
-
-async def received(stream: MemoryStream) -> bytes:
-    return b"".join([bytes(data) async for data in stream])
-
-
-def request(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
+KEY = "c0ffee" * 10 + "c0ff"
 
 
 def batch_of(*block_ids: bytes) -> bytes:
     body = b"".join(block_ids)
     length = f"content-length: {len(body)}"
     return request("POST", "/sha256/", length, f"content-type: {BATCH_REQUEST_TYPE}", body=body)
-
-
-def status_of(answer: bytes) -> int:
-    return int(answer.split(b" ", 2)[1])
-
-
-def header_of(answer: bytes, name: str) -> str | None:
-    for line in answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
-        key, _, value = line.partition(":")
-        if key.lower() == name:
-            return value.strip()
-    return None
-
-
-def body_of(answer: bytes) -> bytes:
-    return answer.partition(b"\r\n\r\n")[2]
 
 
 @pytest.fixture
@@ -157,7 +100,7 @@ async def test_an_absent_block_is_404(
         ("GET", "/sha256", 404),
         ("GET", "/sha256/", 405),
         ("DELETE", f"/sha256/{HELLO_ID}", 405),
-        ("PUT", f"/sha256/{HELLO_ID}", 405),
+        ("PUT", f"/sha256/{HELLO_ID}", 403),
         ("POST", f"/sha256/{HELLO_ID}", 405),
         ("OPTIONS", f"/sha256/{HELLO_ID}", 405),
         ("TRACE", f"/sha256/{HELLO_ID}", 405),
@@ -256,8 +199,8 @@ async def test_the_largest_block_fits_in_a_batch(
         ),
         pytest.param(
             [request("PUT", f"/sha256/{HELLO_ID}", "content-length: 9999999999"), bytes(65536)],
-            405,
-            id="a put with a body",
+            413,
+            id="a put with a body that is too long",
         ),
         pytest.param(
             [request("GET", f"/sha256/{HELLO_ID}", "content-length: 5"), b"hello"],

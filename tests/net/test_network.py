@@ -3,19 +3,22 @@
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from libernet.blocks.errors import BlockNotFound, LibernetError, NetworkError
+from libernet.blocks.errors import BlockNotFound, LibernetError, NetworkError, PeerRefused
 from libernet.blocks.ids import BlockId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
+from libernet.blocks.store_index import BlockClass, StoreTotals
 from libernet.net import network as module
 from libernet.net.address import PeerAddress
+from libernet.net.exchange.admission import AcceptanceRules
+from libernet.net.exchange.client import ExchangeClient
 from libernet.net.network import Network, NetworkSettings
 from libernet.net.ports import first_free_port
 from tests.support.dht import until
@@ -63,12 +66,22 @@ class Swarm:
         self._stack = stack
         self._nursery = nursery
 
-    async def node(self, name: str, *peers: PeerAddress, port: int = 0) -> RunningNode:
-        """Return a new node that knows *peers*."""
+    async def node(
+        self, name: str, *peers: PeerAddress, port: int = 0, accept: Iterable[str] = ()
+    ) -> RunningNode:
+        """Return a new node that knows *peers* and keeps blocks for the nodes of *accept*."""
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
-        store = self._stack.enter_context(Store(folder / "store", reserve_bytes=0))
-        settings = NetworkSettings(host=HOST, port=port, peers=peers, private_network=True)
+        store = self._stack.enter_context(
+            Store(folder / "store", reserve_bytes=0, held_bytes=10**6, guest_bytes=10**6)
+        )
+        settings = NetworkSettings(
+            host=HOST,
+            port=port,
+            peers=peers,
+            private_network=True,
+            accept=AcceptanceRules.parse(accept, []),
+        )
         node = RunningNode(store, Network(store, settings, folder))
         with trio.fail_after(20):
             await self._nursery.start(node.run)
@@ -120,6 +133,35 @@ async def test_both_sides_say_what_went_between_them(swarm: Swarm) -> None:
     assert (peer["delivered"], peer["bytes"], peer["failed"]) == (count, size_bytes, 0)
     assert 0 < peer["round_trip_seconds"] < 5
     assert peer["bytes_per_second"] > 0
+
+
+async def test_a_node_keeps_blocks_for_a_node_that_it_accepts(swarm: Swarm) -> None:
+    giver = await swarm.node("giver")
+    keeper = await swarm.node("keeper", accept=[giver.network.status()["node"]])
+    client = giver.network.peer(keeper.address).client
+    for block in (LARGE, ROOT):
+        await client.put(BlockId.of(block), block)
+        await client.put(BlockId.of(block), block)
+    keeper.put(SMALL[0])
+    keeper.store.flush()
+    asked = [LARGE_ID, ROOT_ID, BlockId.of(SMALL[0]), BlockId.of(SMALL[1])]
+    assert await client.which(asked) == {LARGE_ID, ROOT_ID}
+    totals = keeper.store.totals_by_class()
+    assert totals[BlockClass.HELD] == StoreTotals(2, len(LARGE) + len(ROOT))
+    assert await client.get(LARGE_ID) == LARGE
+    other = await swarm.node("other")
+    with pytest.raises(PeerRefused, match="accept_from"):
+        await other.network.peer(keeper.address).client.put(LARGE_ID, LARGE)
+
+
+async def test_what_this_machine_puts_unsigned_is_a_guest(swarm: Swarm) -> None:
+    keeper = await swarm.node("keeper")
+    client = ExchangeClient(keeper.address)
+    await client.put(LARGE_ID, LARGE)
+    client.close()
+    totals = keeper.store.totals_by_class()
+    assert totals[BlockClass.GUEST] == StoreTotals(1, len(LARGE))
+    assert keeper.store.like.best(LARGE_ID) == [(LARGE_ID, len(LARGE))]
 
 
 async def test_small_blocks_are_brought_together(swarm: Swarm) -> None:

@@ -37,6 +37,22 @@ class DictOffer:
             if isinstance(block_id, BlockId) and block_id[0] == target[0]
         ]
 
+    async def tells(self, block_id: BlockId) -> bool:
+        return block_id in self.blocks
+
+
+class DictIntake:
+    """Where blocks go that are put: into *kept*, with whether they are guests, while *has_room*."""
+
+    def __init__(self) -> None:
+        self.kept: dict[BlockId, tuple[bytes, bool]] = {}
+        self.has_room = True
+
+    async def keep(self, block_id: BlockId, block: bytes, *, guest: bool) -> bool:
+        if self.has_room:
+            self.kept[block_id] = (block, guest)
+        return self.has_room
+
 
 class MemoryPeerStream:
     """The client's end of a connection in memory.

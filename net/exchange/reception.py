@@ -1,0 +1,121 @@
+"""Blocks that others put here: admitted, received under a limit, checked, kept durably."""
+
+import hashlib
+import logging
+from contextlib import aclosing
+from typing import Protocol
+
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from libernet.blocks.ids import BlockId
+from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.store import Store
+from libernet.blocks.verification import is_block
+from libernet.net.exchange.admission import Admission, Refused, Visitor
+from libernet.net.exchange.peer_connection import Pace
+from libernet.net.exchange.signing import SIGNATURE_HEADER
+from libernet.net.exchange.wire import block_path
+
+MAX_AT_ONCE = 16
+"""Blocks received at one time: as many MiB of memory."""
+
+MAX_PER_HOST = 4
+
+MAX_PIECES = 16 * 1024
+"""Most pieces of a body sent in chunks, 64 bytes each for the largest: each costs about 10 us."""
+
+_KEEPING_THREADS = 4  # fsyncs overlap; the mount's own find threads free
+_PACE = Pace()
+
+_log = logging.getLogger(__name__)
+
+
+class Intake(Protocol):
+    """Where blocks go that others put here."""
+
+    async def keep(self, block_id: BlockId, block: bytes, *, guest: bool) -> bool:
+        """Keep a block, whose id was checked, durably; return False when there is no room for it.
+
+        *guest* says that nobody knows whose it is. Raises StoreError.
+        """
+        ...
+
+
+class StoreIntake:
+    """Keep blocks in the local store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._threads = trio.CapacityLimiter(_KEEPING_THREADS)
+
+    async def keep(self, block_id: BlockId, block: bytes, *, guest: bool) -> bool:
+        """Keep a block as a guest's or as held for another node; return once it is durable."""
+
+        def put() -> bool:
+            is_kept = (self._store.put_guest if guest else self._store.put_held)(block_id, block)
+            if is_kept:
+                self._store.flush()
+            return is_kept
+
+        return await trio.to_thread.run_sync(put, limiter=self._threads)
+
+
+class Reception:
+    """Answer PUT.
+
+    State: `_receiving`, from which hosts bodies are coming in right now, as often as they are.
+    """
+
+    def __init__(self, admission: Admission, intake: Intake) -> None:
+        self.node_key = admission.recipient.hex()
+        self._admission = admission
+        self._intake = intake
+        self._receiving: list[str] = []
+
+    async def put(self, block_id: BlockId, request: Request) -> Response:
+        """Take a block in, if it is one and its sender may put it here."""
+        address = request.client.host if request.client else ""
+        visitor = Visitor(
+            address, request.headers.get(SIGNATURE_HEADER), request.headers.get("origin")
+        )
+        try:
+            signature = self._admission.admit(visitor, "PUT", block_path(block_id))
+        except Refused as exc:
+            _log.debug("%s may not put a block here: %s", address, exc)
+            return PlainTextResponse(f"{exc}\n", 403)
+        if len(self._receiving) >= MAX_AT_ONCE or self._receiving.count(address) >= MAX_PER_HOST:
+            return PlainTextResponse("too many blocks are coming in\n", 503)
+        self._receiving.append(address)
+        try:
+            body = await _body(request)
+        finally:
+            self._receiving.remove(address)
+        if isinstance(body, Response):
+            return body
+        if signature is not None and hashlib.sha256(body).digest() != signature.body_hash:
+            return PlainTextResponse("the body is not the one that was signed\n", 403)
+        if not is_block(block_id, body):
+            _log.info("%s put %d bytes that are not block %s", address, len(body), block_id)
+            return PlainTextResponse("these bytes are not that block\n", 422)
+        if not await self._intake.keep(block_id, body, guest=signature is None):
+            return PlainTextResponse("there is no room for it\n", 507)
+        return Response("data received", media_type="text/html")  # what the original says
+
+
+async def _body(request: Request) -> bytes | Response:
+    """Return the body, or the answer to one that is too long or takes too long."""
+    body = bytearray()
+    pieces = 0
+    began = trio.current_time()
+    with trio.move_on_at(began + _PACE.seconds(0)) as patience:
+        async with aclosing(request.stream()) as received:
+            async for piece in received:
+                body += piece
+                pieces += 1
+                if len(body) > MAX_BLOCK_BYTES or pieces > MAX_PIECES:
+                    return PlainTextResponse("a block is not as long as that\n", 413)
+                patience.deadline = began + _PACE.seconds(len(body))
+        return bytes(body)
+    return PlainTextResponse("the block takes too long to come\n", 408)
