@@ -4,7 +4,8 @@ A large random file and a tree of files are copied in with `cp -a` until they ar
 read back cold; each time into a new file system. Programs commit to a database, read here and
 there, and remove the tree. Sealing, storing and chunking are measured by themselves, and the
 search for ids like others. A shared file is read by URL and through the mount. Then a second node
-reads file and tree from a first, over loopback beside curl, and with a round trip of 50 ms.
+reads file and tree from a first, over loopback beside curl, and with a round trip of 50 ms. The
+DHT is tried in a simulated network of a thousand nodes.
 Medians, ratios and whether the marks are met go to stdout, all samples and facts about the
 machine to a JSON file.
 """
@@ -13,12 +14,13 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.commands import BenchError
 from benchmarks.corpus import FULL, QUICK, Corpus
+from benchmarks.dht import Dht
 from benchmarks.engine import Engine
 from benchmarks.histories import Histories
 from benchmarks.likes import Likes
@@ -28,6 +30,7 @@ from benchmarks.many import Many
 from benchmarks.programs import Programs
 from benchmarks.remote import Remote
 from benchmarks.report import (
+    DHT_ROWS,
     ENGINE_ROWS,
     MANY_ROWS,
     REMOTE_ROWS,
@@ -57,6 +60,7 @@ WORKLOADS = (
     "many",
     "like",
     "remote",
+    "dht",
 )
 
 BUSY_LOAD_PER_CORE = 0.3
@@ -120,6 +124,7 @@ def _bench(options: argparse.Namespace) -> None:
         table(medians, ["thousand", Libernet.name], {}, MANY_ROWS),
         table(medians, ["mount", Libernet.name], {}, URL_ROWS),
         table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
+        table(medians, [Libernet.name], {}, DHT_ROWS),
     ):
         if text:
             print(text, end="\n\n")
@@ -170,27 +175,30 @@ def _measure(
     urls = Urls(corpus, work)
     if "url" in workloads:
         urls.run(number)
-    thinning = Thinning(work)
-    if "snapshots" in workloads:
-        thinning.run(50 if options.quick else 1000)
-    engine = Engine(work)
-    if "engine" in workloads:
-        engine.run(quick=options.quick)
-    listings = Listings(work)
-    if "listing" in workloads:
-        listings.run(10_000 if options.quick else 1_000_000)
-    many = Many(work)
-    if "many" in workloads:
-        many.run(10_000 if options.quick else 1_000_000, 1 if options.quick else 5)
-    likes = Likes(work)
-    if "like" in workloads:
-        likes.search(20_000 if options.quick else 1_000_000)
     if remote is not None:
         remote.near(number)
         remote.far(number)
-    local = (rounds, programs, space, histories, urls, thinning, engine, listings, many, likes)
-    samples = [part.samples for part in local]
-    return corpus, _joined(*samples, remote.samples if remote else {})
+    local = [part.samples for part in (rounds, programs, space, histories, urls)]
+    parts = _measure_parts(workloads, work, quick=options.quick)
+    return corpus, _joined(*local, *parts, remote.samples if remote else {})
+
+
+def _measure_parts(workloads: Sequence[str], work: Path, *, quick: bool) -> list[Samples]:
+    """Measure what is not done through a mount."""
+    thinning, engine, listings = Thinning(work), Engine(work), Listings(work)
+    many, likes, dht = Many(work), Likes(work), Dht()
+    steps: dict[str, Callable[[], None]] = {
+        "snapshots": lambda: thinning.run(50 if quick else 1000),
+        "engine": lambda: engine.run(quick=quick),
+        "listing": lambda: listings.run(10_000 if quick else 1_000_000),
+        "many": lambda: many.run(10_000 if quick else 1_000_000, 1 if quick else 5),
+        "like": lambda: likes.search(20_000 if quick else 1_000_000),
+        "dht": lambda: dht.run(quick=quick),
+    }
+    for workload, step in steps.items():
+        if workload in workloads:
+            step()
+    return [part.samples for part in (thinning, engine, listings, many, likes, dht)]
 
 
 def _joined(*parts: Samples) -> Samples:

@@ -42,7 +42,7 @@ class Acquaintances:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.table = ContactTable(Contact(identity.node_id, Address("", 0)), policy)
+        self.table = ContactTable(Contact(identity.node_id, Address("", 0)), policy, clock=clock)
         self.contacts: tuple[Contact, ...] = ()
         self.seen_as = SeenAs(policy)
         self._identity = identity

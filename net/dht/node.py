@@ -108,11 +108,14 @@ class DhtNode:
         return await self.acquaintances.greet(addresses)
 
     async def fill(self) -> None:
-        """Look up this node's own id, then one in each bucket that still has room."""
+        """Look up this node's own id, then, at one time, one in each bucket that still has room."""
         await self._look_up(self.identity.node_id, want=0)
-        for bucket in list(self.table.buckets):
-            if len(bucket) < BUCKET_CONTACTS and not bucket.has_in_range(self.table.node):
-                await self._refresh(bucket.range)
+        roomy = [
+            bucket.range
+            for bucket in self.table.buckets
+            if len(bucket) < BUCKET_CONTACTS and not bucket.has_in_range(self.table.node)
+        ]
+        await asyncio.gather(*map(self._refresh, roomy))
 
     async def find(self, key: bytes, want: int) -> list[Provider]:
         """Return providers of *key*, as libernet.net.discovery.Discovery.find says."""
@@ -209,7 +212,7 @@ class DhtNode:
     async def _look_up(
         self, key: bytes, *, want: int, known: dict[PeerAddress, Provider] | None = None
     ) -> Lookup:
-        self.table.bucket_for(key).touch_last_updated()
+        self.table.touch(key)
 
         reader = RecordReader(key, self.policy, self._wall_clock)
 
@@ -227,9 +230,8 @@ class DhtNode:
         return lookup
 
     async def _refresh(self, span: tuple[int, int]) -> None:
-        low, high = span
-        target = random.randint(low, min(high, 2 ** (8 * KEY_BYTES) - 1))
-        await self._look_up(target.to_bytes(KEY_BYTES), want=0)
+        async with self._finds:
+            await self._look_up(random.randint(*span).to_bytes(KEY_BYTES), want=0)
 
     async def _ask_to_find(
         self, contact: Contact, find: Find, reader: RecordReader

@@ -1,14 +1,18 @@
 """The contacts of a node, in buckets by their distance from it."""
 
-import heapq
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from kademlia.routing import KBucket, RoutingTable
 
 from libernet.net.dht.contact import MAX_NEIGHBOURS, Address, AddressPolicy, Contact
+from libernet.net.dht.keys import KEY_BYTES
 
 BUCKET_CONTACTS = 20
 """The paper's k: contacts in a bucket, and nodes that a record is given to."""
+
+LONELY_SECONDS = 3600.0
+"""A bucket that rested so long is refreshed (the paper, section 2.3)."""
 
 MAX_FAILURES = 2
 """Unanswered requests in a row after which a contact is dropped: one datagram may get lost."""
@@ -22,10 +26,37 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
     """
 
     def __init__(
-        self, own: Contact, policy: AddressPolicy, *, bucket_contacts: int = BUCKET_CONTACTS
+        self,
+        own: Contact,
+        policy: AddressPolicy,
+        *,
+        bucket_contacts: int = BUCKET_CONTACTS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
+        self._clock = clock
         super().__init__(None, bucket_contacts, own)
+
+    def flush(self) -> None:
+        """Forget everybody: one bucket for all ids, which the original makes one too wide."""
+        self.buckets = [KBucket(0, 2 ** (8 * KEY_BYTES) - 1, self.ksize)]
+        self.buckets[0].last_updated = self._clock()
+
+    def split_bucket(self, index: int) -> None:
+        """Make two of a bucket, both as rested as it was."""
+        last_updated = self.buckets[index].last_updated
+        super().split_bucket(index)
+        for half in self.buckets[index : index + 2]:
+            half.last_updated = last_updated
+
+    def touch(self, key: bytes) -> None:
+        """Note that *key* is looked up: its bucket has no need of it for a while."""
+        self.bucket_for(key).last_updated = self._clock()
+
+    def lonely_buckets(self) -> list[KBucket]:
+        """Return the buckets in which nothing was looked up for LONELY_SECONDS."""
+        since = self._clock() - LONELY_SECONDS
+        return [each for each in self.buckets if each.last_updated < since]
 
     def __iter__(self) -> Iterator[Contact]:
         for bucket in self.buckets:
@@ -123,8 +154,25 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
         """Return the *count* contacts nearest to *key*, nearest first, without the ids in *but*."""
         target = int.from_bytes(key)
         excluded = but or set()
-        return heapq.nsmallest(
-            count,
-            (each for each in self if each.id not in excluded),
-            key=lambda each: (each.failures > 0, each.long_id ^ target),
-        )
+        found: list[Contact] = []
+        doubtful: list[Contact] = []
+        for bucket in sorted(self.buckets, key=lambda each: _least_distance(each, target)):
+            for each in sorted(bucket.nodes.values(), key=lambda node: node.long_id ^ target):
+                if each.id not in excluded:
+                    (doubtful if each.failures else found).append(each)
+            if len(found) >= count:
+                break
+        return (found + doubtful)[:count]
+
+
+def _least_distance(bucket: KBucket, target: int) -> int:
+    """Return how near to *target* an id in the bucket can be.
+
+    A bucket holds all ids that begin with the same bits, so those of one are all nearer than those
+    of another.
+    """
+    low: int
+    high: int
+    low, high = bucket.range
+    free_bits = (high - low).bit_length()
+    return ((low ^ target) >> free_bits) << free_bits

@@ -108,6 +108,29 @@ REMOTE_ROWS = (
 """What is read from another node, with the round trip to it."""
 
 
+DHT_ROWS = (
+    Row("dht.join", "1,000 nodes: join, p95"),
+    Row("dht.announce", "  announce, requests", ""),
+    Row("dht.find.found", "  find: found", "%"),
+    Row("dht.find.p50", "    p50"),
+    Row("dht.find.p95", "    p95"),
+    Row("dht.half_dead.found", "  half dead: found", "%"),
+    Row("dht.half_dead.p50", "    p50"),
+    Row("dht.half_dead.p95", "    p95"),
+    Row("dht.miss.p50", "  quarter dead: a miss, p50"),
+    Row("dht.miss.p95", "    p95"),
+    Row("dht.datagram", "  longest datagram, bytes", ""),
+    Row("dht.idle", "at rest, requests/s", ""),
+    Row("dht.left", "records after a day", ""),
+    *(
+        Row(f"dht.{kind}.{held}", f"{kind}, {held} held", "us")
+        for kind in ("ping", "find", "announce")
+        for held in ("nothing", "much")
+    ),
+)
+"""What simulated nodes do, with a round trip of 50 ms, and what a request costs one of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """What a figure of Libernet must not exceed: a multiple of another's, or that many of *unit*.
@@ -203,6 +226,29 @@ MARKS = (
     Mark("far.listed", "tree listed at 50 ms", 5.0),
     Mark("far.copied", "tree copied out at 50 ms", 60.0),
     Mark("far.file", "file read at 50 ms", 40.0, unit="MB/s", at_least=True),
+    Mark("dht.join", "joining 1,000 nodes, p95", 1.0),
+    Mark("dht.announce", "requests for an announcement", 60.0, unit=""),
+    *(
+        mark
+        for network, among, found in (
+            ("find", "among 1,000 nodes", 99.5),
+            ("half_dead", "half of them dead", 99.0),
+        )
+        for mark in (
+            Mark(f"dht.{network}.found", f"found {among}", found, unit="%", at_least=True),
+            Mark(f"dht.{network}.p50", f"a find {among}, p50", 0.2),
+            Mark(f"dht.{network}.p95", f"a find {among}, p95", 3.0),
+        )
+    ),
+    Mark("dht.miss.p95", "a miss, a quarter dead, p95", 5.0),
+    Mark("dht.datagram", "longest datagram", 1200.0, unit=""),
+    Mark("dht.idle", "requests per second at rest", 1.0, unit=""),
+    Mark("dht.left", "records left after a day", 0.0, unit=""),
+    *(
+        Mark(f"dht.{kind}.{held}", f"a {kind} with {held} held", 300e-6)
+        for kind in ("ping", "find", "announce")
+        for held in ("nothing", "much")
+    ),
 )
 
 

@@ -114,6 +114,14 @@ def test_the_providers_that_different_nodes_name_are_put_together() -> None:
     assert len(lookup.providers) == 20
 
 
+def test_nodes_that_only_repeat_each_other_end_the_lookup() -> None:
+    nodes = Nodes(holders={rank: [provider(1)] for rank in range(20)})
+    lookup, seconds = run(nodes.ask, nodes.far(), want=8)
+    assert list(lookup.providers.values()) == [provider(1)]
+    _, seconds_to_the_end = run(nodes.ask, nodes.far())
+    assert seconds < seconds_to_the_end
+
+
 @pytest.mark.parametrize("dead_share", [0.25, 0.5])
 def test_dead_nodes_cost_their_time_together_and_not_one_after_the_other(
     dead_share: float,

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libernet.net.dht.contact import MAX_NEIGHBOURS, Address, AddressPolicy, Contact
-from libernet.net.dht.table import BUCKET_CONTACTS, MAX_FAILURES, ContactTable
+from libernet.net.dht.table import (
+    BUCKET_CONTACTS,
+    LONELY_SECONDS,
+    MAX_FAILURES,
+    ContactTable,
+)
+from tests.support.dht import ManualClock
 
 HERE, THERE = Address("10.0.0.1", 4848), Address("10.0.0.2", 4848)
 IDS = st.binary(min_size=20, max_size=20)
@@ -127,3 +133,16 @@ def test_neighbours_at_private_addresses_are_all_known() -> None:
         for number in range(10):
             table.add(at(ip, number))
         assert len(table) == 10
+
+
+def test_a_bucket_is_lonely_an_hour_after_the_last_lookup_in_it_by_the_nodes_own_clock() -> None:
+    clock = ManualClock()
+    table = ContactTable(contact(OWN), PUBLIC, clock=clock)
+    for number in range(2 * BUCKET_CONTACTS):
+        table.add(numbered(number))
+    assert len(table.buckets) > 1
+    clock.now += LONELY_SECONDS
+    table.touch(OWN)
+    assert table.lonely_buckets() == []
+    clock.now += 1
+    assert len(table.lonely_buckets()) == len(table.buckets) - 1

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import selectors
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -41,16 +42,25 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     """A loop for coroutines without I/O: when all wait, its clock jumps to the next timer."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._virtual = 0.0
+        super().__init__(_JumpingSelector(self))
+        self.virtual = 0.0
 
     def time(self) -> float:
-        return self._virtual
+        return self.virtual
 
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self._virtual = max(self._virtual, self._scheduled[0].when())
-        super()._run_once()
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Waits for no file: the time that a loop would wait has passed at once."""
+
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            return super().select()
+        self._loop.virtual += timeout
+        return super().select(0)
 
 
 def run_jumping(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -71,7 +81,7 @@ def new_keys() -> NodeIdentity:
 
 def free_port() -> int:
     with bound_socket() as sock:
-        return sock.getsockname()[1]
+        return int(sock.getsockname()[1])
 
 
 def address_of(sock: socket.socket) -> Address:
@@ -121,7 +131,7 @@ async def network(count: int, **options: Any) -> AsyncIterator[list[DhtNode]]:
 
 
 def sent(nodes: list[DhtNode]) -> int:
-    return sum(node.endpoint.counts["sent"] for node in nodes)
+    return sum(node.endpoint.counts["sent"] for node in nodes if node.endpoint)
 
 
 def discovery(
@@ -133,13 +143,14 @@ def discovery(
     **options: Any,
 ) -> DhtDiscovery:
     """Return a node of loopback that bootstraps from UDP ports there."""
+    usual: dict[str, Any] = {"pace": QUICK, "identity": new_keys()}
     return DhtDiscovery(
         Address(host, udp_port),
         exchange_port=exchange_port,
         bootstrap=[PeerAddress(host, port) for port in bootstrap],
         state_folder=folder,
         private_network=True,
-        **({"pace": QUICK, "identity": new_keys()} | options),
+        **(usual | options),
     )
 
 
