@@ -29,7 +29,9 @@ def network_lines(network: dict[str, Any]) -> list[str]:
         lines += _member(member)
     roots = len(network["not_announced"])
     if roots:
-        lines.append(f"announced   all but {count_text(roots, 'root')}: nobody was reached yet")
+        lines.append(
+            f"announced   all but {count_text(roots, 'root')}: others do not know of them yet"
+        )
     return lines
 
 
@@ -49,7 +51,10 @@ def _member(member: dict[str, Any]) -> list[str]:
         case {"kind": "dht", "is_running": True}:
             known = f"{count_text(member['contacts'], 'node')} known"
             kept = f"{count_text(member['records'], 'record')} kept for others"
-            return [f"DHT         {known}, {kept}, {member['announced']:,} announced"]
+            lines = [f"DHT         {known}, {kept}, {member['announced']:,} announced"]
+            if member["is_reachable"] is False:
+                lines.append("reached     not from outside: others cannot fetch what is here")
+            return lines
         case {"kind": "dht"}:
             return ["DHT         down"]
     return []

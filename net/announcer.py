@@ -40,6 +40,7 @@ class Announcer:
       _roots   what others are to know of, by id
       _gone    what was announced and is to be withdrawn
       _busy    ids about which discovery is just being told: one thing at a time of each
+      _trouble why an announcement failed last, empty since one did not
       _wake    woken when there may be something to do, then replaced
     Tasks
       run(), and up to _TASKS announcements at one time below it. What became due last goes first:
@@ -54,6 +55,7 @@ class Announcer:
         self._roots: dict[BlockId, _Announcement] = {}
         self._gone: set[BlockId] = set()
         self._busy: set[BlockId] = set()
+        self._trouble = ""
         self._wake = trio.Event()
 
     def add(self, block_id: BlockId) -> None:
@@ -123,7 +125,10 @@ class Announcer:
             with trio.fail_after(_ANNOUNCE_SECONDS):
                 await self._discovery.announce(block_id)
         except (LibernetError, trio.TooSlowError) as exc:
-            _log.info("announcing %s failed, it will be tried again: %s", block_id, exc)
+            # A node that nobody can reach says so once, not for each root and each minute.
+            level = logging.DEBUG if str(exc) == self._trouble else logging.INFO
+            _log.log(level, "announcing %s failed, it will be tried again: %s", block_id, exc)
+            self._trouble = str(exc)
             self._put_off(root)
         except Exception:  # noqa: BLE001 - the top of a task: the network shall go on
             _log.exception("announcing %s failed for an unforeseen reason", block_id)
@@ -133,6 +138,7 @@ class Announcer:
             root.known_until = now + RECORD_SECONDS
             root.due = now + ANNOUNCE_AGAIN_SECONDS
             root.retry_seconds = _FIRST_RETRY_SECONDS
+            self._trouble = ""
 
     def _put_off(self, root: _Announcement) -> None:
         root.due = trio.current_time() + root.retry_seconds

@@ -12,10 +12,7 @@ from libernet.net.dht.endpoint import Identity
 from libernet.net.dht.proof import is_proven
 from libernet.net.dht.seen import SeenAs
 from libernet.net.dht.table import ContactTable
-from libernet.net.dht.wire import Envelope, Hello, Ping, Proof, Request
-
-CLIENT_ONLY = 2
-"""Protocol flag: this node asks but cannot be reached, and belongs in no table."""
+from libernet.net.dht.wire import CLIENT_ONLY, Envelope, Hello, Ping, Proof, Request
 
 PARALLEL_CHECKS = 32
 RESTING_SECONDS = 900.0

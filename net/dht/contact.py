@@ -74,6 +74,11 @@ class AddressPolicy:
         self._by_hand: set[str] = set()
 
     @property
+    def family_name(self) -> str:
+        """The family as people call it."""
+        return "IPv6" if self.family == socket.AF_INET6 else "IPv4"
+
+    @property
     def ip_bytes(self) -> int:
         """Length of a packed IP address of this family."""
         return 16 if self.family == socket.AF_INET6 else 4

@@ -118,6 +118,7 @@ class DhtDiscovery:
             raise LocalProtocolError("a node that serves no blocks has nothing to announce")
         key = routing_key(SHA256_NAMESPACE, block_id)
         run = await self._in_touch()
+        await run.upkeep.settle()
         await run.portal.call(run.node.announce_signed, key, self._exchange_port, self._flags)
 
     async def withdraw(self, block_id: BlockId) -> None:
@@ -138,6 +139,7 @@ class DhtDiscovery:
         For RECORD_SECONDS. Raises DhtError when nobody took it.
         """
         run = await self._in_touch()
+        await run.upkeep.settle()
         key = routing_key(IDENTIFIER_NAMESPACE, identifier)
         return await run.portal.call(run.node.announce, key, port, 0)
 

@@ -7,6 +7,7 @@ traceback, and forgets nothing that was cancelled.
 
 import asyncio
 import secrets
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from libernet.blocks.errors import DhtError, FormatError
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address
 from libernet.net.dht.keys import node_id_of
+from libernet.net.dht.reachability import Reachability
 from libernet.net.dht.roundtrips import RoundTrips
 from libernet.net.dht.wire import (
+    CLIENT_ONLY,
     REQUESTS,
     RPC_ID_BYTES,
     Envelope,
+    Ping,
     Reply,
     Request,
     decode,
@@ -62,6 +66,7 @@ class Endpoint(asyncio.DatagramProtocol):
         identity: Identity,
         answer: Callable[[Envelope, Address, int], Reply | None],
         complaints: Complaints,
+        reachability: Reachability,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.round_trips = RoundTrips()
@@ -69,6 +74,7 @@ class Endpoint(asyncio.DatagramProtocol):
         self._identity = identity
         self._answer = answer
         self._complaints = complaints
+        self._reachability = reachability
         self._waiting: dict[bytes, tuple[Address, asyncio.Future[Envelope]]] = {}
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -99,6 +105,21 @@ class Endpoint(asyncio.DatagramProtocol):
             del self._waiting[rpc_id]
         self.round_trips.add(loop.time() - start)
         return envelope
+
+    def call_from_another_port(self, address: Address) -> bool:
+        """Send a ping to *address* from a port that nobody knows; False if that cannot be done."""
+        if self._transport is None:
+            return False
+        here = self._transport.get_extra_info("socket")
+        try:
+            with socket.socket(here.family, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.bind((here.getsockname()[0], 0))
+                sock.sendto(self._datagram(secrets.token_bytes(RPC_ID_BYTES), Ping()), address)
+        except OSError:
+            self.counts["refused by the kernel"] += 1
+            return False
+        return True
 
     def close(self) -> None:
         """Close the socket; *closed* tells when that is done."""
@@ -137,6 +158,7 @@ class Endpoint(asyncio.DatagramProtocol):
             raise FormatError("sent under this node's own id")
         body = envelope.body
         if isinstance(body, REQUESTS):
+            self._reachability.hear(sender)
             reply = self._answer(envelope, sender, len(datagram))
             if reply is not None:
                 self.counts["served"] += 1
@@ -152,6 +174,11 @@ class Endpoint(asyncio.DatagramProtocol):
     def _send(self, rpc_id: bytes, body: Request | Reply, address: Address) -> None:
         if self._transport is None or self._transport.is_closing():
             raise DhtError("the socket of the DHT is closed")
+        self._reachability.wrote(address)
+        self._transport.sendto(self._datagram(rpc_id, body), address)
+
+    def _datagram(self, rpc_id: bytes, body: Request | Reply) -> bytes:
         own = self._identity
-        envelope = Envelope(rpc_id, own.node_id, own.flags, own.exchange_port, body)
-        self._transport.sendto(encode(envelope), address)
+        is_client = self._reachability.is_reachable is False
+        flags = own.flags | CLIENT_ONLY if is_client else own.flags
+        return encode(Envelope(rpc_id, own.node_id, flags, own.exchange_port, body))

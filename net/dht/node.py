@@ -1,6 +1,7 @@
 """One node of the DHT, inside an asyncio loop."""
 
 import asyncio
+import itertools
 import random
 import socket
 import time
@@ -16,6 +17,7 @@ from libernet.net.dht.endpoint import Endpoint, Identity
 from libernet.net.dht.keys import KEY_BYTES
 from libernet.net.dht.lookup import Answer, Lookup
 from libernet.net.dht.own import OwnRecords
+from libernet.net.dht.reachability import Reachability
 from libernet.net.dht.records import RecordReader, RecordSigner
 from libernet.net.dht.responder import Responder
 from libernet.net.dht.table import BUCKET_CONTACTS
@@ -23,6 +25,7 @@ from libernet.net.dht.wire import (
     MAX_RECORDS,
     Announce,
     AnnounceSigned,
+    CallBack,
     Envelope,
     Find,
     Ping,
@@ -33,6 +36,10 @@ from libernet.net.dht.wire import (
 )
 from libernet.net.dht.wire import Found as FoundReply
 from libernet.net.discovery import Provider
+
+CALLS = 3
+CALL_SECONDS = 2.0
+"""So many calls that do not come in that time are not lost by chance."""
 
 PARALLEL_FINDS = 8
 PARALLEL_ANNOUNCEMENTS = 2
@@ -71,9 +78,11 @@ class DhtNode:
             policy,
             self.own,
             self.complaints,
+            call_from_another_port=lambda address: self._endpoint().call_from_another_port(address),
             clock=clock,
             wall_clock=wall_clock,
         )
+        self.reachability = Reachability(policy, clock)
         self._wall_clock = wall_clock
         self.endpoint: Endpoint | None = None
         self._finds = asyncio.Semaphore(PARALLEL_FINDS)
@@ -86,7 +95,8 @@ class DhtNode:
         """
         loop = asyncio.get_running_loop()
         _, endpoint = await loop.create_datagram_endpoint(
-            lambda: Endpoint(self.identity, self._answer, self.complaints), sock=sock
+            lambda: Endpoint(self.identity, self._answer, self.complaints, self.reachability),
+            sock=sock,
         )
         self.endpoint = endpoint
         try:
@@ -135,6 +145,7 @@ class DhtNode:
 
         DhtError when none did. Whoever asks this node is told in any case.
         """
+        self._require_reachable()
         self.own.add(key, port, flags)
         taken = await self._write(key, lambda answer: Announce(key, answer.token, port, flags))
         if not taken:
@@ -147,6 +158,7 @@ class DhtNode:
         Who refuses that, or does not say where it sees this node, gets one that is not signed: it
         may be this machine's clock that is wrong.
         """
+        self._require_reachable()
         self.own.add(key, port, flags)
         signer = RecordSigner(self.identity.keys, key, port, flags, now=self._wall_clock())
 
@@ -177,6 +189,35 @@ class DhtNode:
 
         return await self._write(key, request) or await self.withdraw(key, port)
 
+    async def test_reachability(self) -> None:
+        """Find out whether others reach this node, if there is anybody who can tell.
+
+        When they do not, each datagram says so from then on.
+        """
+        reachability = self.reachability
+        reachability.called.clear()
+        helpers = [each for each in self.contacts if reachability.is_telling(each.ip)]
+        random.shuffle(helpers)
+        calls = 0
+        for contact in itertools.islice(itertools.cycle(helpers), 2 * CALLS):
+            calls += await self._have_called(contact)
+            if calls == CALLS or reachability.called.is_set():
+                break
+        else:
+            return
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                await reachability.called.wait()
+        except TimeoutError:
+            reachability.conclude(False)
+
+    async def _have_called(self, contact: Contact) -> bool:
+        """Have *contact* send a ping from another port; tell whether it says that it does."""
+        reply = await self.acquaintances.ask(contact, Find(self.identity.node_id, 0))
+        if reply is None or not isinstance(reply.body, FoundReply):
+            return False
+        return await self._write_to(contact, CallBack(reply.body.token))
+
     async def tidy(self) -> None:
         """Forget records that have ended; look an id up in each bucket that rested for an hour."""
         self.responder.providers.expire()
@@ -191,8 +232,14 @@ class DhtNode:
             "announced": len(self.own),
             "records": len(self.responder.providers),
             "requests": dict(endpoint.counts) if endpoint else {},
+            "is_reachable": self.reachability.is_reachable,
+            "seen_as": self.acquaintances.seen_as.ip,
             "dropped": dict(self.complaints.counts),
         }
+
+    def _require_reachable(self) -> None:
+        if self.reachability.is_reachable is False:
+            raise DhtError("this node cannot be reached from outside: nobody could fetch from it")
 
     async def _write(self, key: bytes, request: Callable[[Answer], Request]) -> int:
         async with self._announcements:

@@ -23,6 +23,7 @@ from libernet.net.dht.wire import (
     MAX_DATAGRAM_BYTES,
     Announce,
     AnnounceSigned,
+    CallBack,
     Envelope,
     Find,
     Hello,
@@ -57,6 +58,7 @@ class Responder:
         own: OwnRecords,
         complaints: Complaints,
         *,
+        call_from_another_port: Callable[[Address], bool],
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +70,7 @@ class Responder:
         self._own = own
         self._complaints = complaints
         self._wall_clock = wall_clock
+        self._call_from_another_port = call_from_another_port
         self._tokens = Tokens(clock)
         self._rates = RateLimiter(clock)
 
@@ -86,6 +89,8 @@ class Responder:
                 return Stored(self._add(announce, sender))
             case Withdraw() as withdraw:
                 return Stored(self._discard(withdraw, sender))
+            case CallBack() as call_back:
+                return Stored(self._call(call_back, sender))
             case Hello() as hello:
                 return self._prove(hello, envelope, sender)
         return None
@@ -113,6 +118,12 @@ class Responder:
         """Return up to find.want records, this node's own first."""
         others = self.providers.find(find.key, find.want, but=asker)
         return [*self._own.of(find.key), *(each.packed for each in others)][: find.want]
+
+    def _call(self, call_back: CallBack, sender: Address) -> bool:
+        if not self._tokens.accepts(call_back.token, sender.ip):
+            self._complaints.note("a call wanted with a wrong token", sender)
+            return False
+        return self._call_from_another_port(sender)
 
     def _prove(self, hello: Hello, envelope: Envelope, sender: Address) -> Proof | None:
         if not self._acquaintances.seen_as.may_be(self._policy.unpack(hello.to).ip):

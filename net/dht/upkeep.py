@@ -18,6 +18,7 @@ from libernet.net.dht.state import save_state
 
 RESOLVE_SECONDS = 10.0
 SAVE_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -28,13 +29,15 @@ class Pace:
 
     While a bootstrap node does not answer, or nobody is known, all are greeted again after
     *first_retry*, then after twice as long each time up to *last_retry*; else after *greeting*,
-    which joins two networks that lost each other.
+    which joins two networks that lost each other. *testing* is how often is found out whether
+    others reach this node.
     """
 
     first_retry: float = 1.0
     last_retry: float = 60.0
     greeting: float = 300.0
     tidying: float = 60.0
+    testing: float = 900.0
 
 
 @dataclass(eq=False)
@@ -50,9 +53,10 @@ class Upkeep:
     """The work beside one run of a node: greeting, filling its table, saving.
 
     State: remembered, the addresses of the contacts when there were some last; _silent, the
-    bootstrap nodes that did not answer last; _round, the greetings under way.
-    Tasks, all in the nursery of run(): one that greets now and then, one that tidies, and those
-    of a round of greetings.
+    bootstrap nodes that did not answer last; _round, the greetings under way; _met, set once
+    somebody answered a greeting, and _tested, once it was tried whether others reach this node.
+    Tasks, all in the nursery of run(): one that greets now and then, one that tidies, one that
+    tests, and those of a round of greetings.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Upkeep:
         self._pace = pace
         self._silent: set[PeerAddress] = set()
         self._round: _Round | None = None
+        self._met = trio.Event()
+        self._tested = trio.Event()
         self._greeted_at = float("-inf")
         self._saved: tuple[Address, ...] | None = None
         self._nursery: trio.Nursery | None = None
@@ -85,6 +91,7 @@ class Upkeep:
                 task_status.started()
                 nursery.start_soon(self._keep_in_touch, nursery)
                 nursery.start_soon(self._keep_tidy)
+                nursery.start_soon(self._keep_testing)
         finally:
             self._nursery = None
             with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_SECONDS):
@@ -96,6 +103,12 @@ class Upkeep:
             return
         if self._round or trio.current_time() >= self._greeted_at + self._pace.first_retry:
             await self._greet_all(self._nursery).met.wait()
+
+    async def settle(self) -> None:
+        """Return when it is known whether others reach this node, or cannot be told soon."""
+        if self._met.is_set():
+            with trio.move_on_after(SETTLE_SECONDS):
+                await self._tested.wait()
 
     def greet(self, name: PeerAddress) -> None:
         """Greet a node that somebody named, once."""
@@ -160,6 +173,7 @@ class Upkeep:
             self._nursery.start_soon(self._fill)
         if there:
             greetings.met.set()
+            self._met.set()
         return bool(there)
 
     async def _resolve(self, name: PeerAddress) -> list[Address]:
@@ -193,6 +207,16 @@ class Upkeep:
             await self._portal.call(self._node.fill)
         except DhtError as exc:
             _log.debug("The table was not filled: %s", exc)
+
+    async def _keep_testing(self) -> None:
+        await self._met.wait()
+        while True:
+            try:
+                await self._portal.call(self._node.test_reachability)
+            except DhtError as exc:
+                _log.debug("Whether others reach this node was not tested: %s", exc)
+            self._tested.set()
+            await trio.sleep(self._pace.testing)
 
     async def _keep_tidy(self) -> None:
         while True:

@@ -27,6 +27,9 @@ MAGIC = b"LN"
 VERSION = 2
 PREFIX = MAGIC + bytes((VERSION,))
 
+CLIENT_ONLY = 2
+"""Protocol flag: the sender asks but cannot be reached, and belongs in no table."""
+
 RPC_ID_BYTES = 8
 MAX_TOKEN_BYTES = 32
 MAX_RECORD_BYTES = 256
@@ -92,6 +95,12 @@ class AnnounceSigned(msgspec.Struct, array_like=True, frozen=True, tag=6):
     record: _Record
 
 
+class CallBack(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """Ask for a ping from a port of the node that the sender does not know."""
+
+    token: _Token
+
+
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag=65):
     """Answer a Ping."""
 
@@ -107,7 +116,7 @@ class Found(msgspec.Struct, array_like=True, frozen=True, tag=66):
 
 
 class Stored(msgspec.Struct, array_like=True, frozen=True, tag=67):
-    """Answer Announce, AnnounceSigned and Withdraw: whether what was asked for is now so."""
+    """Answer what asks to write, and CallBack: whether what was asked for is now so."""
 
     done: bool
 
@@ -121,7 +130,7 @@ class Proof(msgspec.Struct, array_like=True, frozen=True, tag=69):
     seen: _PackedAddress
 
 
-Request = Ping | Find | Announce | Withdraw | Hello | AnnounceSigned
+Request = Ping | Find | Announce | Withdraw | Hello | AnnounceSigned | CallBack
 REQUESTS = get_args(Request)
 Reply = Pong | Found | Stored | Proof
 
@@ -133,7 +142,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
     sender: _Id
     flags: _Flags
     exchange_port: _PortOrNone
-    body: Ping | Find | Announce | Withdraw | Hello | AnnounceSigned | Pong | Found | Stored | Proof
+    body: Request | Reply
 
 
 _SHORT_BYTES = 255

@@ -63,7 +63,14 @@ PEERS: dict[str, Any] = {
         "members": [
             {"kind": "static", "peers": ["10.0.0.7:4848"]},
             {"kind": "lan", "peers": ["10.0.0.8:4848"]},
-            {"kind": "dht", "is_running": True, "contacts": 3, "records": 1200, "announced": 1},
+            {
+                "kind": "dht",
+                "is_running": True,
+                "is_reachable": True,
+                "contacts": 3,
+                "records": 1200,
+                "announced": 1,
+            },
         ]
     },
     "not_announced": [],
@@ -305,10 +312,19 @@ def test_a_node_that_asked_nobody_says_so() -> None:
     ]
 
 
+def test_a_node_that_cannot_be_reached_from_outside_says_so() -> None:
+    [dht] = [each for each in PEERS["discovery"]["members"] if each["kind"] == "dht"]
+    unreached = PEERS | {"discovery": {"members": [dht | {"is_reachable": False}]}}
+    assert describe_peers(unreached).splitlines()[3:5] == [
+        "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
+        "reached     not from outside: others cannot fetch what is here",
+    ]
+
+
 def test_status_tells_what_others_do_not_know_of_and_what_cannot_be_had() -> None:
     assert describe(STATUS).splitlines()[-4:] == [
         "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
-        "announced   all but 2 roots: nobody was reached yet",
+        "announced   all but 2 roots: others do not know of them yet",
         "missing     block 111111111111... of /a/b since 1 min; asked: 10.0.0.7:4848",
         "missing     block 222222222222... of the bundle itself since 200 ms;"
         " asked: nobody: no peer could be asked",

@@ -104,7 +104,7 @@ def _assert_told(first: Node, second: Node) -> None:
     until(lambda: first.status()["not_announced"] == [])
     until(lambda: second.status()["not_announced"] == [])
     assert second.status()["failures"] == []
-    assert "nobody was reached yet" not in second.libernet("status")
+    assert "others do not know of" not in second.libernet("status")
 
 
 @pytest.mark.announces(_NOBODY_HAS_IT)

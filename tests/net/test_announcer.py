@@ -194,6 +194,26 @@ async def test_a_block_that_is_not_here_any_more_is_withdrawn_instead(
     assert announcer.pending() == []
 
 
+async def test_a_trouble_that_goes_on_is_said_once(
+    announcer: Announcer,
+    discovery: ScriptedDiscovery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    discovery.error = NETWORK_IS_DOWN
+    for root in numbered(20):
+        announcer.add(root)
+    await trio.sleep(HOUR)
+    assert len(caplog.records) == 1
+    discovery.error = None
+    await trio.sleep(100)
+    discovery.error = NETWORK_IS_DOWN
+    announcer.add(ROOT)
+    await trio.sleep(HOUR)
+    assert len(caplog.records) == 2
+
+
 async def test_an_unforeseen_error_ends_nothing(
     announcer: Announcer,
     discovery: ScriptedDiscovery,

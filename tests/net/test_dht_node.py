@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libernet.blocks.errors import DhtError
-from libernet.net.dht.acquaintances import CLIENT_ONLY
 from libernet.net.dht.contact import Address
 from libernet.net.dht.endpoint import Endpoint
 from libernet.net.dht.keys import node_id_of
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.wire import (
+    CLIENT_ONLY,
     MAX_DATAGRAM_BYTES,
     PREFIX,
     Announce,
@@ -383,7 +383,7 @@ def test_no_datagram_makes_the_endpoint_raise_or_send_too_much(
     async def scenario() -> None:
         async with serving() as (node, _):
             wire = Wire()
-            endpoint = Endpoint(node.identity, node._answer, node.complaints)
+            endpoint = Endpoint(node.identity, node._answer, node.complaints, node.reachability)
             endpoint.connection_made(wire)
             for datagram in noise + shaped:
                 before = len(wire.sent)
@@ -404,7 +404,7 @@ def test_a_mistake_of_our_own_is_logged_once_and_stops_nothing(
 
     async def scenario() -> None:
         async with serving() as (node, _):
-            endpoint = Endpoint(node.identity, broken, node.complaints)
+            endpoint = Endpoint(node.identity, broken, node.complaints, node.reachability)
             for _ in range(100):
                 ping = Envelope(b"12345678", KEY, 1, 1, Ping())
                 endpoint.datagram_received(encode(ping), ("127.0.0.1", 9))

@@ -21,6 +21,7 @@ from libernet.net.dht.wire import (
     HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
+    CallBack,
     Envelope,
     Find,
     Found,
@@ -56,6 +57,7 @@ class Asked:
     private: bool = False
     clock: ManualClock = field(default_factory=ManualClock)
     wall_clock: ManualClock = field(default_factory=ManualClock)
+    called: list[Address] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.policy = AddressPolicy(self.family, private_network=self.private)
@@ -72,12 +74,17 @@ class Asked:
             self.policy,
             self.own,
             self.complaints,
+            call_from_another_port=self.call,
             clock=self.clock,
             wall_clock=self.wall_clock,
         )
         for number in range(100):
             address = Address(self.pattern.format(number), 4848)
             self.table.add(Contact(number.to_bytes() + b"n" * 19, address))
+
+    def call(self, address: Address) -> bool:
+        self.called.append(address)
+        return True
 
     def fill(self, count: int = 64) -> None:
         for number in range(count):
@@ -224,6 +231,16 @@ def test_asking_about_a_record_does_not_make_it_last() -> None:
         assert asked.ports(THERE) == [(HERE.ip, 5000)]
     asked.clock.now += 24
     assert asked.ports(THERE) == []
+
+
+def test_only_who_has_the_token_is_called_and_where_it_was_seen() -> None:
+    asked = Asked()
+    token = asked.found().token
+    assert asked.ask(CallBack(token), THERE) == Stored(False)
+    assert asked.ask(CallBack(bytes(8))) == Stored(False)
+    assert asked.called == []
+    assert asked.ask(CallBack(token)) == Stored(True)
+    assert asked.called == [HERE]
 
 
 def test_what_a_node_announced_itself_it_tells_without_an_address() -> None:

@@ -15,6 +15,7 @@ from libernet.net.dht.wire import (
     VERSION,
     Announce,
     AnnounceSigned,
+    CallBack,
     Envelope,
     Find,
     Found,
@@ -43,6 +44,7 @@ BODIES = st.one_of(
         Found, st.binary(max_size=500), st.lists(st.binary(max_size=22), max_size=20), TOKENS
     ),
     st.builds(Stored, st.booleans()),
+    st.builds(CallBack, TOKENS),
     st.builds(AnnounceSigned, IDS, TOKENS, st.binary(max_size=256)),
     st.builds(Hello, PACKED_ADDRESSES),
     st.builds(
