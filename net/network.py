@@ -29,6 +29,7 @@ from libernet.net.identity import NodeIdentity
 from libernet.net.lan import LanDiscovery
 from libernet.net.peers import Peer, Peers
 from libernet.net.ports import ALL_ADDRESSES, first_free_port
+from libernet.net.sparing_log import SparingLog
 from libernet.net.static import StaticDiscovery
 
 _log = logging.getLogger(__name__)
@@ -78,10 +79,12 @@ class Network:
         self._discovery = ChainDiscovery(self._static)
         self._identity = NodeIdentity.load(state_folder)
         signer = Signer(self._identity)
-        self._peers = Peers(lambda address: ExchangeClient(address, signer=signer))
+        self._said = SparingLog(_log)
+        self._peers = Peers(lambda address: ExchangeClient(address, signer=signer), self._said)
         self._offer = StoreOffer(store)
         admission = Admission(settings.accept, self._identity.public_key)
-        self._server = ExchangeServer(self._offer, Reception(admission, StoreIntake(store)))
+        reception = Reception(admission, StoreIntake(store))
+        self._server = ExchangeServer(self._offer, reception, said=self._said)
         self._dht: DhtDiscovery | None = None
         self._port = 0
         self._last_port = 0
@@ -161,6 +164,7 @@ class Network:
                 self._dht = dht
                 await nursery.start(self.fetcher.run)
                 nursery.start_soon(self.announcer.run)
+                nursery.start_soon(self._said.run)
                 self._port = self._last_port = port
                 task_status.started()
         finally:

@@ -18,6 +18,7 @@ from libernet.blocks.errors import (
 )
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.client import ExchangeClient
+from libernet.net.sparing_log import SparingLog
 from libernet.net.traffic import Traffic
 
 _log = logging.getLogger(__name__)
@@ -90,10 +91,15 @@ class Peers:
       _peers            by address, the one thought of longest ago first
     """
 
-    def __init__(self, connect: Callable[[PeerAddress], ExchangeClient] = ExchangeClient) -> None:
+    def __init__(
+        self,
+        connect: Callable[[PeerAddress], ExchangeClient] = ExchangeClient,
+        said: SparingLog | None = None,
+    ) -> None:
         self.given = Traffic()
         self.failures_by_kind = Counter(dict.fromkeys([*_KINDS.values(), _OTHER_KIND], 0))
         self._connect = connect
+        self._said = said or SparingLog(_log)
         self._peers: dict[PeerAddress, Peer] = {}
 
     def peer(self, address: PeerAddress) -> Peer:
@@ -127,7 +133,8 @@ class Peers:
     def failed(self, peer: Peer, error: LibernetError) -> None:
         """Let a peer rest that did not do what it should, and say so in the log."""
         peer.failed += 1
-        self.failures_by_kind[_KINDS.get(type(error), _OTHER_KIND)] += 1
+        kind = _KINDS.get(type(error), _OTHER_KIND)
+        self.failures_by_kind[kind] += 1
         peer.last_error = str(error)
         seconds = _COOL_DOWN_SECONDS.get(type(error))
         if seconds is None:
@@ -136,7 +143,8 @@ class Peers:
             seconds = min(_FIRST_REST_SECONDS * 2.0**peer.failures, _LAST_REST_SECONDS)
         peer.failures += 1
         peer.resting = max(peer.resting, trio.current_time() + seconds)
-        _log.info("peer %s is not asked for %g s: %s", peer.address, seconds, error)
+        address = str(peer.address)
+        self._said.say(kind, address, f"peer {address} is not asked for {seconds:g} s: {error}")
 
     def status(self) -> list[dict[str, Any]]:
         """Return what a person may want to know of each, as plain values for JSON."""

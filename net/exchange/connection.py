@@ -6,7 +6,6 @@ memory and the node from stopping; what goes wrong in one connection ends all of
 no limit to their number.
 """
 
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,8 +23,6 @@ RECEIVE_BYTES = 16 * 1024
 MAX_IGNORED_BYTES = MAX_BLOCK_BYTES + 64 * 1024
 """How much of a refused body is read, so that the client gets to the answer before the reset: the
 original's sends all of a block before it looks for one."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,10 @@ class ServerLimits:
 class Connection:
     """Serve one client until it leaves or overstays.
 
-    State: `_life`, whose deadline is when this connection ends if nothing happens; `_is_closing`,
-    set once the last answer is sent: what still arrives is thrown away.
+    State: `_life`, whose deadline is when this connection ends if nothing happens, and `_overdue`,
+    what the client did wrong then; `_is_closing`, set once the last answer is sent: what still
+    arrives is thrown away. After run(): `fault`, what the client did wrong, empty if nothing;
+    `bug`, what went wrong here.
 
     Tasks: `run`, which receives; below it at most one of hypercorn's that answers.
     """
@@ -68,23 +67,34 @@ class Connection:
         self._stream = stream
         self._limits = limits
         self._life = trio.CancelScope()
+        self._overdue = ""
         self._is_closing = False
+        self.fault = ""
+        self.bug: BaseException | None = None
 
     async def run(self) -> None:
         """Return when the connection is over, whatever the reason; the stream is then closed."""
         try:
             with self._life:
-                self._allow(self._limits.head_seconds)
+                seconds = self._limits.head_seconds
+                self._allow(seconds, f"it asked for nothing within {seconds:g} s")
                 await self._serve()
-        except* Exception:  # noqa: BLE001 - the edge: arbitrary bytes meet hypercorn and h11 here
-            _log.warning("a connection to the peer port failed", exc_info=True)
+            if self._life.cancelled_caught and trio.current_time() >= self._life.deadline:
+                self._blame(self._overdue)
+        except* Exception as bugs:  # noqa: BLE001 - arbitrary bytes meet hypercorn and h11 here
+            self.bug = bugs
         finally:
             await trio.aclose_forcefully(self._stream)
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
             protocol = block_protocol(
-                self._app, self._config, nursery, self._handle, address=self._address
+                self._app,
+                self._config,
+                nursery,
+                self._handle,
+                address=self._address,
+                blame=self._blame,
             )
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._receive(protocol)
@@ -111,11 +121,17 @@ class Connection:
             case Updated(idle=True):
                 self._allow(self._limits.idle_seconds)
             case Updated(idle=False):
-                self._allow(self._limits.request_seconds)
+                seconds = self._limits.request_seconds
+                self._allow(seconds, f"a request took it more than {seconds:g} s")
 
-    def _allow(self, seconds: float) -> None:
+    def _allow(self, seconds: float, overdue: str = "") -> None:
         if not self._is_closing:
             self._life.deadline = trio.current_time() + seconds
+            self._overdue = overdue
+
+    def _blame(self, fault: str) -> None:
+        """Note what the client did wrong; the first counts."""
+        self.fault = self.fault or fault
 
     async def _send(self, data: bytes) -> None:
         try:

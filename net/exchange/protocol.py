@@ -60,12 +60,14 @@ def block_protocol(
     handle: Callable[[Event], Awaitable[None]],
     *,
     address: str,
+    blame: Callable[[str], None],
 ) -> H11Protocol:
     """Return the protocol of one connection; *app* answers in *nursery*, *handle* does the rest.
 
-    The application is told the client's *address*.
+    The application is told the client's *address*. *blame* is told what the client does wrong,
+    before the connection is closed because of it.
     """
-    return _BlockProtocol(
+    protocol = _BlockProtocol(
         ASGIWrapper(app),
         config,
         WorkerContext(None),
@@ -76,6 +78,8 @@ def block_protocol(
         None,
         handle,
     )
+    protocol.blame = blame
+    return protocol
 
 
 class _Answering(TaskGroup):
@@ -128,6 +132,8 @@ class _Answering(TaskGroup):
 class _BlockProtocol(H11Protocol):
     """HTTP/1.1 and nothing else, with bodies only where something is done with them."""
 
+    blame: Callable[[str], None]
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Stay with HTTP/1.1: a server may ignore an offer to change (RFC 9110 section 7.8)."""
 
@@ -136,10 +142,16 @@ class _BlockProtocol(H11Protocol):
         if status is None:
             await super()._create_stream(request)
             return
+        self.blame(f"it sent what is not wanted here (status {status})")
         head = h11.Response(status_code=status, headers=_REFUSAL_HEADERS)
         await self._send_h11_event(head)
         await self._send_h11_event(h11.EndOfMessage())
         await self.send(Closed())
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Answer what h11 takes for no request."""
+        self.blame(f"it sent what is no request (status {status_code})")
+        await super()._send_error_response(status_code)
 
 
 def _refusal(request: h11.Request) -> int | None:

@@ -14,6 +14,7 @@ from libernet.net.exchange.listening import listen, port_of
 from libernet.net.exchange.offer import Offer
 from libernet.net.exchange.protocol import http_config
 from libernet.net.exchange.reception import Reception
+from libernet.net.sparing_log import SparingLog
 
 IPV6_HOST_BITS = 64
 """Addresses that differ in these low bits are one host: who has one has them all."""
@@ -39,10 +40,12 @@ class ExchangeServer:
         reception: Reception | None = None,
         *,
         limits: ServerLimits | None = None,
+        said: SparingLog | None = None,
     ) -> None:
         self._app = exchange_app(offer, reception)
         self._config = http_config()
         self._limits = limits or ServerLimits()
+        self._said = said or SparingLog(_log)
         self._connections: Counter[str] = Counter()
 
     @property
@@ -77,7 +80,8 @@ class ExchangeServer:
                 except OSError as exc:
                     # Out of file descriptors, or a network error of the new connection, which
                     # accept(2) hands out too: neither is a reason to stop listening.
-                    _log.info("a connection from a peer could not be accepted: %s", exc)
+                    text = f"a connection from a peer could not be accepted: {exc}"
+                    self._said.say("not accepted", "somebody", text)
                     await trio.sleep(_ACCEPT_PAUSE_SECONDS)
 
     async def _welcome(self, stream: trio.SocketStream) -> None:
@@ -92,17 +96,27 @@ class ExchangeServer:
         """Serve the client at an IP *address* until it leaves, or turn it away if there are too
         many."""
         host = host_of(address)
-        if self._is_full(host):
+        if full := self._fullness(host):
+            self._said.say("turned away", host, f"{host} is turned away: {full}")
             await _turn_away(stream)
             return
+        connection = Connection(self._app, self._config, stream, self._limits, address)
         with self._counted(host):
-            await Connection(self._app, self._config, stream, self._limits, address).run()
+            await connection.run()
+        if connection.bug is not None:
+            text = f"a connection from {address} met with a mistake here"
+            self._said.say("bug", host, text, level=logging.WARNING, error=connection.bug)
+        elif connection.fault:
+            text = f"a connection of {address} was ended: {connection.fault}"
+            self._said.say("ended", host, text)
 
-    def _is_full(self, host: str) -> bool:
-        return (
-            self.connections >= self._limits.connections
-            or self._connections[host] >= self._limits.connections_per_host
-        )
+    def _fullness(self, host: str) -> str:
+        """Say why there can be no other connection from *host*; empty when there can."""
+        if self._connections[host] >= self._limits.connections_per_host:
+            return f"it has {self._connections[host]} connections already"
+        if self.connections >= self._limits.connections:
+            return f"there are {self.connections} connections already"
+        return ""
 
     @contextmanager
     def _counted(self, host: str) -> Iterator[None]:

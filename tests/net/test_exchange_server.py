@@ -20,6 +20,7 @@ from libernet.net.exchange.wire import (
 from tests.support.exchange import HELLO, HELLO_ID, DictOffer
 from tests.support.exchange_server import (
     GET_HELLO,
+    HOST,
     LIMITS,
     Server,
     body_of,
@@ -359,6 +360,63 @@ async def test_one_host_does_not_get_all_connections(
     await wait_all_tasks_blocked()
     assert status_of(await received(server.connect())) == 503
     assert len(kept) == server.server.connections
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"", "it asked for nothing within 10 s"),
+        (GET_HELLO[:-2], "it asked for nothing within 10 s"),
+        (batch_of(bytes(999))[:-900], "a request took it more than 60 s"),
+        (b"\x16\x03\x01 nonsense\r\n\r\n", "it sent what is no request (status 400)"),
+        (GET_HELLO[:-4] + b"x" * MAX_HEAD_BYTES, "it sent what is no request (status 431)"),
+        (request("GET", "/", "content-length: 9"), "it sent what is not wanted here (status 413)"),
+    ],
+)
+async def test_the_log_names_whoever_is_hung_up_on_and_why(
+    autojump_clock: MockClock,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    sent: bytes,
+    reason: str,
+) -> None:
+    caplog.set_level(logging.INFO)
+    await server.ask(sent)
+    await trio.sleep(2 * LIMITS.linger_seconds)
+    assert caplog.messages == [f"a connection of {HOST} was ended: {reason}"]
+
+
+@pytest.mark.parametrize(
+    "sent", [GET_HELLO, request("GET", "/nothing"), request("GET", "/sha256/")]
+)
+async def test_nobody_is_named_who_kept_to_the_limits(
+    autojump_clock: MockClock, server: Server, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    caplog.set_level(logging.INFO)
+    await server.ask(sent)
+    stream = server.connect()
+    await stream.send_all(sent[:20])
+    await trio.aclose_forcefully(stream)
+    await wait_all_tasks_blocked()
+    assert caplog.messages == []
+
+
+async def test_the_log_names_who_is_turned_away_and_a_flood_costs_few_lines(
+    autojump_clock: MockClock, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kept = [server.connect() for _ in range(LIMITS.connections_per_host)]
+    await wait_all_tasks_blocked()
+    for _ in range(50):
+        await received(server.connect())
+        await received(server.connect())
+        await received(server.connect())
+        await trio.sleep(0.1)
+    assert caplog.messages[0] == f"{HOST} is turned away: it has {len(kept)} connections already"
+    await trio.sleep(100)
+    server.connect()
+    await wait_all_tasks_blocked()
+    assert len([line for line in caplog.messages if "turned away" in line]) <= 3
 
 
 class BrokenOffer(DictOffer):

@@ -136,6 +136,19 @@ async def test_the_log_names_the_peer_and_the_reason(
     assert "3 bytes that are not block x" in caplog.text
 
 
+async def test_a_flood_of_bad_peers_costs_the_log_a_line_of_each_kind(
+    peers: Peers, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(1000):
+        peers.failed(peers.peer(PeerAddress("liar", 1 + number)), BlockCorrupt("wrong bytes"))
+    peers.failed(peers.peer(FIRST), PeerTimeout("late"))
+    assert caplog.messages == [
+        "peer liar:1 is not asked for 300 s: wrong bytes",
+        "peer peer0:4848 is not asked for 1 s: late",
+    ]
+
+
 async def test_the_status_says_how_each_did(peers: Peers, autojump_clock: MockClock) -> None:
     peers.delivered(peers.peer(FIRST), 3, 5000)
     peers.failed(peers.peer(SECOND), BlockCorrupt("wrong bytes"))
