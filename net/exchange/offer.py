@@ -7,8 +7,13 @@ import trio
 
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound
 from libernet.blocks.ids import BlockId, StoredId
+from libernet.blocks.like_suffix import common_bits
 from libernet.blocks.store import Store
 from libernet.net.traffic import Traffic
+
+LIKE_BITS = 12
+"""Leading bits that a block's id has in common with another one to be like it: the original looks
+no further, and its backup tool fetches all that it is told of."""
 
 READING_THREADS = 4
 """Threads that read for peers at one time: however many peers ask, the mount's own reads find
@@ -75,8 +80,11 @@ class StoreOffer:
 
     async def like(self, target: BlockId) -> list[tuple[BlockId, int]]:
         """Return what the store speaks of: nobody learns of private blocks."""
-        found = self._store.like.best(target)
-        return [each for each in found if await self._may_serve(each[0])]
+        return [
+            (block_id, size_bytes)
+            for block_id, size_bytes in self._store.like.best(target)
+            if common_bits(block_id, target) >= LIKE_BITS and await self._may_serve(block_id)
+        ]
 
     async def tells(self, block_id: BlockId) -> bool:
         """Say of which blocks the store speaks: who asks about many learns of no private one."""

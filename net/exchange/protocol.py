@@ -37,7 +37,7 @@ _REFUSAL_HEADERS = [
 ]
 _METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST"})
 _BLOCKS_TARGET = BLOCKS_PATH.encode()
-_PUT_TARGET = re.compile(rb"/sha256/[0-9a-f]{64}")
+_PUT_TARGET = re.compile(rb"/sha256/[^/]+")
 
 _log = logging.getLogger(__name__)
 

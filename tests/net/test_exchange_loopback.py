@@ -120,6 +120,18 @@ async def test_an_offer_may_keep_blocks_to_itself(store: Store, nursery: trio.Nu
     client.close()
 
 
+async def test_only_what_is_really_like_a_block_is_told(
+    quick_folder: Path, nursery: trio.Nursery
+) -> None:
+    with Store(quick_folder / "store", held_bytes=1000, reserve_bytes=0) as store:
+        assert store.put_held(BlockId.of(b""), b"")
+        store.flush()
+        offer = StoreOffer(store)
+        for bit in range(16):
+            target = BlockId((int.from_bytes(BlockId.of(b"")) ^ 1 << 255 - bit).to_bytes(32))
+            assert bool(await offer.like(target)) == (bit >= 12)
+
+
 async def test_the_next_free_port_is_taken(
     port: int, server: ExchangeServer, nursery: trio.Nursery
 ) -> None:
