@@ -18,7 +18,7 @@ import zeroconf
 
 from libernet.blocks.ids import BlockId
 from libernet.net.address import PeerAddress
-from libernet.net.discovery import HTTP_EXCHANGE, WANTED_PROVIDERS, Provider
+from libernet.net.discovery import WANTED_PROVIDERS, Provider
 
 SERVICE = "_libernet._tcp.local."
 
@@ -79,9 +79,9 @@ class LanDiscovery:
         await trio.lowlevel.checkpoint()
 
     async def find(self, block_id: BlockId, *, want: int = WANTED_PROVIDERS) -> list[Provider]:
-        """Return every neighbour, whatever the block."""
+        """Return nobody: neighbours are only hinted at, whatever the block."""
         await trio.lowlevel.checkpoint()
-        return [Provider(address, HTTP_EXCHANGE) for address in self.peers_hint()]
+        return []
 
     def peers_hint(self) -> list[PeerAddress]:
         """Return every neighbour."""

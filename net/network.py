@@ -29,6 +29,7 @@ from libernet.net.identity import NodeIdentity
 from libernet.net.lan import LanDiscovery
 from libernet.net.peers import Peer, Peers
 from libernet.net.ports import ALL_ADDRESSES, first_free_port
+from libernet.net.remembered import RememberedPeers
 from libernet.net.sparing_log import SparingLog
 from libernet.net.static import StaticDiscovery
 
@@ -155,7 +156,12 @@ class Network:
                     private_network=settings.private_network,
                 )
                 await nursery.start(dht.run)
-                members: list[Discovery] = [self._static, dht]
+                remembered = RememberedPeers(self._state_folder, self._peers)
+                await nursery.start(remembered.run)
+                for address in remembered.addresses:
+                    dht.greet(address)
+                earlier = StaticDiscovery(remembered.addresses, kind="remembered")
+                members: list[Discovery] = [self._static, earlier, dht]
                 if settings.lan and not _is_loopback(settings.host):
                     lan = LanDiscovery(port, dht.greet)
                     nursery.start_soon(lan.run)

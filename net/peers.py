@@ -50,6 +50,7 @@ class Peer:
     State
       client      its connections
       given       the blocks that it gave
+      earlier     blocks that count beside: what is remembered of earlier starts
       failed      times that it did not do what it should
       failures    how many of these came since it delivered last, those of one moment as one
       is_late     it let a reader wait, and has not delivered since
@@ -60,6 +61,7 @@ class Peer:
     address: PeerAddress
     client: ExchangeClient
     given: Traffic = field(default_factory=Traffic)
+    earlier: int = 0
     failed: int = 0
     failures: int = 0
     is_late: bool = False
@@ -70,6 +72,11 @@ class Peer:
     def delivered(self) -> int:
         """How many blocks it gave."""
         return self.given.blocks
+
+    @property
+    def merit(self) -> int:
+        """How many blocks speak for it, now or from earlier starts."""
+        return self.delivered + self.earlier
 
     @property
     def is_resting(self) -> bool:
@@ -115,7 +122,7 @@ class Peers:
         """Return the peers at these addresses, the most reliable first."""
         return sorted(
             (self.peer(address) for address in dict.fromkeys(addresses)),
-            key=lambda peer: (peer.failures > 0 or peer.is_late, -peer.delivered),
+            key=lambda peer: (peer.failures > 0 or peer.is_late, -peer.merit),
         )
 
     def delivered(self, peer: Peer, count: int = 1, size_bytes: int = 0) -> None:
@@ -145,6 +152,11 @@ class Peers:
         peer.resting = max(peer.resting, trio.current_time() + seconds)
         address = str(peer.address)
         self._said.say(kind, address, f"peer {address} is not asked for {seconds:g} s: {error}")
+
+    def merits(self) -> list[tuple[PeerAddress, int]]:
+        """Return those for whom blocks speak, with how many, most first."""
+        found = [(peer.address, peer.merit) for peer in self._peers.values() if peer.merit]
+        return sorted(found, key=lambda each: -each[1])
 
     def status(self) -> list[dict[str, Any]]:
         """Return what a person may want to know of each, as plain values for JSON."""

@@ -1,7 +1,5 @@
 """What a node of the DHT remembers from one start to the next, in a file."""
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +8,7 @@ import msgspec
 
 from libernet.blocks.errors import FormatError
 from libernet.net.dht.contact import Address
+from libernet.net.state_files import read_state, replace_state
 
 STATE_FILE = "dht.json"
 STATE_VERSION = 2
@@ -36,13 +35,9 @@ def load_state(folder: Path) -> tuple[Address, ...]:
     They must pass an AddressPolicy. FormatError if the file is damaged or of a later version.
     """
     path = folder / STATE_FILE
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_STATE_BYTES + 1)
-    except FileNotFoundError:
+    text = read_state(path, MAX_STATE_BYTES)
+    if text is None:
         return ()
-    if len(text) > MAX_STATE_BYTES:
-        raise FormatError(f"{path} is longer than {MAX_STATE_BYTES} bytes")
     try:
         version = msgspec.json.decode(text, type=_Head).version
         if not 1 <= version <= STATE_VERSION:
@@ -56,14 +51,4 @@ def load_state(folder: Path) -> tuple[Address, ...]:
 def save_state(folder: Path, contacts: Iterable[Address]) -> None:
     """Replace what *folder* keeps, in one step; OSError when that cannot be done."""
     kept = [(each.ip, each.port) for each in contacts][:MAX_REMEMBERED]
-    document = _Document(STATE_VERSION, kept)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{STATE_FILE}-", dir=folder)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(document)))
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, folder / STATE_FILE)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_state(folder / STATE_FILE, _Document(STATE_VERSION, kept))

@@ -96,6 +96,15 @@ async def test_a_fixed_list_does_not_make_an_announcement_succeed(members: Membe
         await chain.announce(ID)
 
 
+async def test_many_who_may_have_anything_end_no_search_for_those_who_announced_it(
+    members: Members,
+) -> None:
+    many = [PeerAddress("neighbour", 1 + number) for number in range(20)]
+    chain = ChainDiscovery(StaticDiscovery(many), members[0])
+    assert await found(chain) == [ONE, TWO]
+    assert chain.peers_hint()[:20] == many
+
+
 async def test_without_members_nobody_can_be_asked() -> None:
     chain = ChainDiscovery()
     for call in (chain.announce, chain.withdraw, chain.find):
@@ -105,7 +114,7 @@ async def test_without_members_nobody_can_be_asked() -> None:
 
 async def test_members_can_be_exchanged(chain: ChainDiscovery) -> None:
     chain.set_members(StaticDiscovery([THREE]))
-    assert await found(chain) == [THREE]
+    assert await found(chain) == []
     assert chain.peers_hint() == [THREE]
 
 

@@ -26,12 +26,16 @@ def lan(met: list[PeerAddress]) -> LanDiscovery:
 async def test_a_neighbour_may_have_any_block(lan: LanDiscovery, met: list[PeerAddress]) -> None:
     lan.found(f"one.{SERVICE}", 4849, ["192.168.7.5"])
     address = PeerAddress("192.168.7.5", 4849)
-    assert [each.address for each in await lan.find(BlockId(bytes(32)))] == [address]
     assert lan.peers_hint() == [address] == met
     lan.found(f"one.{SERVICE}", 4849, ["192.168.7.5"])
     assert met == [address]
     lan.lost(f"one.{SERVICE}")
     lan.lost(f"never heard of.{SERVICE}")
+    assert lan.peers_hint() == []
+
+
+async def test_a_neighbour_is_no_provider(lan: LanDiscovery) -> None:
+    lan.found(f"one.{SERVICE}", 4849, ["192.168.7.5"])
     assert await lan.find(BlockId(bytes(32))) == []
 
 

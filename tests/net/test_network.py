@@ -17,6 +17,7 @@ from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.blocks.store_index import BlockClass, StoreTotals
 from libernet.net import network as module
 from libernet.net.address import PeerAddress
+from libernet.net.dht.state import STATE_FILE
 from libernet.net.exchange.admission import AcceptanceRules
 from libernet.net.exchange.client import ExchangeClient
 from libernet.net.network import Network, NetworkSettings
@@ -62,7 +63,7 @@ class Swarm:
     """Nodes of one test; *folder* has their stores."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
-        self._folder = folder
+        self.folder = folder
         self._stack = stack
         self._nursery = nursery
 
@@ -70,7 +71,7 @@ class Swarm:
         self, name: str, *peers: PeerAddress, port: int = 0, accept: Iterable[str] = ()
     ) -> RunningNode:
         """Return a new node that knows *peers* and keeps blocks for the nodes of *accept*."""
-        folder = self._folder / name
+        folder = self.folder / name
         folder.mkdir(exist_ok=True)
         store = self._stack.enter_context(
             Store(folder / "store", reserve_bytes=0, held_bytes=10**6, guest_bytes=10**6)
@@ -198,6 +199,32 @@ async def test_who_fetched_a_root_gives_it_on_when_its_maker_is_gone(swarm: Swar
     third = await swarm.node("third", bootstrap.address)
     assert await third.get(ROOT_ID) == ROOT
     assert await third.get(LARGE_ID) == LARGE
+
+
+async def test_who_gave_blocks_is_asked_again_after_a_start_that_names_nobody(
+    swarm: Swarm,
+) -> None:
+    bootstrap = await swarm.node("bootstrap")
+    first = await swarm.node("first", bootstrap.address)
+    first.put(LARGE, *SMALL)
+    second = await swarm.node("second", first.address)
+    for block in SMALL:
+        await second.get(BlockId.of(block))
+    second.scope.cancel()
+    bootstrap.scope.cancel()
+    await eventually(lambda: second.network.status()["listening"] is None)
+    (swarm.folder / "second" / STATE_FILE).unlink()
+
+    again = await swarm.node("second", PeerAddress(HOST, first_free_port(HOST, 0)))
+    assert await again.get(LARGE_ID) == LARGE
+    hinted = again.network.status()["discovery"]["members"]
+    assert {"kind": "remembered", "peers": [str(first.address)]} in hinted
+    await eventually(lambda: _contacts(again) > 0)
+
+
+def _contacts(node: RunningNode) -> int:
+    members = node.network.status()["discovery"]["members"]
+    return sum(member["contacts"] for member in members if member["kind"] == "dht")
 
 
 async def test_what_nobody_has_is_said_in_the_status(swarm: Swarm) -> None:

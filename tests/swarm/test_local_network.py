@@ -38,5 +38,5 @@ def test_who_does_not_look_is_not_found(members: dict[str, Member]) -> None:
     b.node.lan = True
     b.node.mount()
     discovery = json.loads(a.node.libernet("peers", "--json"))["discovery"]
-    assert [each["kind"] for each in discovery["members"]] == ["static", "dht"]
+    assert [each["kind"] for each in discovery["members"]] == ["static", "remembered", "dht"]
     assert _neighbours(b) == set()
