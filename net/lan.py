@@ -32,6 +32,9 @@ _RESOLVE_SECONDS = 3.0
 _ASKED_AGAIN = 4  # at one time, as each may take that long
 _STOP_SECONDS = 3.0
 
+_FAILURES = 3
+_SILENT_SECONDS = 120.0
+
 _log = logging.getLogger(__name__)
 
 # A network that is down is no news: it warns of each datagram.
@@ -46,6 +49,7 @@ class LanDiscovery:
     Behaves otherwise as libernet.net.discovery.Discovery says.
     State
       _peers      the addresses of others, by the name of their service
+      _silent     those that could not be reached lately, and until when they are not named
       _networks   in which addresses are taken for neighbours'
     Tasks: run(). zeroconf has a thread of its own, from which `_Listener` tells of changes.
     """
@@ -56,6 +60,7 @@ class LanDiscovery:
         self._met = met
         self._name = f"{secrets.token_hex(8)}.{SERVICE}"
         self._peers: dict[str, list[PeerAddress]] = {}
+        self._silent: dict[PeerAddress, float] = {}
         self._networks: frozenset[_Network] = frozenset()
 
     async def run(self) -> None:
@@ -68,6 +73,7 @@ class LanDiscovery:
             except (OSError, zeroconf.Error) as exc:
                 _log.debug("the local network cannot be looked at: %s", exc)
             self._peers.clear()
+            self._silent.clear()
             await trio.sleep(_LOOK_SECONDS)
 
     async def announce(self, block_id: BlockId) -> None:
@@ -84,8 +90,9 @@ class LanDiscovery:
         return []
 
     def peers_hint(self) -> list[PeerAddress]:
-        """Return every neighbour."""
-        return list(dict.fromkeys(each for found in self._peers.values() for each in found))
+        """Return every neighbour that is not silent."""
+        now = trio.current_time()
+        return [each for each in self._known() if self._silent.get(each, now) <= now]
 
     def status(self) -> dict[str, Any]:
         """Return the neighbours."""
@@ -98,14 +105,29 @@ class LanDiscovery:
         if name not in self._peers and len(self._peers) >= MAX_PEERS:
             return
         near = [PeerAddress(text, port) for text in addresses if self._is_near(text)]
-        new = [each for each in near if each not in self.peers_hint()]
+        new = [each for each in near if each not in self._known()]
         self._peers[name] = near[:4]
+        for address in near:
+            self._silent.pop(address, None)
         for address in new:
             self._met(address)
 
     def lost(self, name: str) -> None:
         """Forget a service that said it ends, or was not heard of for long."""
-        self._peers.pop(name, None)
+        for address in self._peers.pop(name, []):
+            self._silent.pop(address, None)
+
+    def unreachable(self, address: PeerAddress, failures: int) -> None:
+        """Take note of so many failures in a row to reach what may be a neighbour.
+
+        One that left without a goodbye is not named any more, but for a try now and then: its
+        record ends within the hour, and until then it may be back.
+        """
+        if failures >= _FAILURES and address in self._known():
+            self._silent[address] = trio.current_time() + _SILENT_SECONDS
+
+    def _known(self) -> list[PeerAddress]:
+        return list(dict.fromkeys(each for found in self._peers.values() for each in found))
 
     def _is_near(self, text: str) -> bool:
         try:

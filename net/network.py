@@ -63,7 +63,7 @@ class Network:
     State
       fetcher     the source of blocks that the mount reads from
       announcer   what others are told
-      _dht        the DHT while it runs
+      _dht        the DHT while it runs; _lan, the neighbours while they are looked for
       _port       where peers are served, 0 while they are not
       _last_port  where they were served last; 0 before the start. Once it started, what breaks is
                   no reason to end the mount
@@ -81,12 +81,15 @@ class Network:
         self._identity = NodeIdentity.load(state_folder)
         signer = Signer(self._identity)
         self._said = SparingLog(_log)
-        self._peers = Peers(lambda address: ExchangeClient(address, signer=signer), self._said)
+        self._peers = Peers(
+            lambda address: ExchangeClient(address, signer=signer), self._said, self._unreachable
+        )
         self._offer = StoreOffer(store)
         admission = Admission(settings.accept, self._identity.public_key)
         reception = Reception(admission, StoreIntake(store))
         self._server = ExchangeServer(self._offer, reception, said=self._said)
         self._dht: DhtDiscovery | None = None
+        self._lan: LanDiscovery | None = None
         self._port = 0
         self._last_port = 0
         self.announcer = Announcer(self._discovery, is_here=store.__contains__)
@@ -163,9 +166,9 @@ class Network:
                 earlier = StaticDiscovery(remembered.addresses, kind="remembered")
                 members: list[Discovery] = [self._static, earlier, dht]
                 if settings.lan and not _is_loopback(settings.host):
-                    lan = LanDiscovery(port, dht.greet)
-                    nursery.start_soon(lan.run)
-                    members.insert(1, lan)
+                    self._lan = LanDiscovery(port, dht.greet)
+                    nursery.start_soon(self._lan.run)
+                    members.insert(1, self._lan)
                 self._discovery.set_members(*members)
                 self._dht = dht
                 await nursery.start(self.fetcher.run)
@@ -174,9 +177,13 @@ class Network:
                 self._port = self._last_port = port
                 task_status.started()
         finally:
-            self._dht = None
+            self._dht = self._lan = None
             self._port = 0
             self._peers.close()
+
+    def _unreachable(self, address: PeerAddress, failures: int) -> None:
+        if self._lan is not None:
+            self._lan.unreachable(address, failures)
 
     def _fetched(self, block_id: BlockId, origin: Origin | None) -> None:
         """Tell others of the root of a bundle that was opened and fetched here."""

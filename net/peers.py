@@ -102,11 +102,14 @@ class Peers:
         self,
         connect: Callable[[PeerAddress], ExchangeClient] = ExchangeClient,
         said: SparingLog | None = None,
+        unreachable: Callable[[PeerAddress, int], None] = lambda address, failures: None,
     ) -> None:
+        """Tell *unreachable* of each failure to reach a peer, and how many came in a row."""
         self.given = Traffic()
         self.failures_by_kind = Counter(dict.fromkeys([*_KINDS.values(), _OTHER_KIND], 0))
         self._connect = connect
         self._said = said or SparingLog(_log)
+        self._unreachable = unreachable
         self._peers: dict[PeerAddress, Peer] = {}
 
     def peer(self, address: PeerAddress) -> Peer:
@@ -149,6 +152,8 @@ class Peers:
                 return  # the questions under way at one time fail together
             seconds = min(_FIRST_REST_SECONDS * 2.0**peer.failures, _LAST_REST_SECONDS)
         peer.failures += 1
+        if isinstance(error, PeerUnreachable):
+            self._unreachable(peer.address, peer.failures)
         peer.resting = max(peer.resting, trio.current_time() + seconds)
         address = str(peer.address)
         self._said.say(kind, address, f"peer {address} is not asked for {seconds:g} s: {error}")

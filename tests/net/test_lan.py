@@ -3,6 +3,8 @@
 import ipaddress
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from libernet.blocks.ids import BlockId
 from libernet.net.address import PeerAddress
@@ -34,6 +36,31 @@ async def test_a_neighbour_may_have_any_block(lan: LanDiscovery, met: list[PeerA
     assert lan.peers_hint() == []
 
 
+async def test_one_that_left_without_a_goodbye_is_tried_now_and_then_only(
+    lan: LanDiscovery, autojump_clock: MockClock
+) -> None:
+    here, gone = PeerAddress("192.168.7.5", 4848), PeerAddress("192.168.7.6", 4848)
+    lan.found(f"one.{SERVICE}", 4848, [here.host])
+    lan.found(f"two.{SERVICE}", 4848, [gone.host])
+    for failures in (1, 2):
+        lan.unreachable(gone, failures)
+        assert lan.peers_hint() == [here, gone]
+    lan.unreachable(gone, 3)
+    assert lan.peers_hint() == [here]
+    await trio.sleep(200)
+    assert lan.peers_hint() == [here, gone]
+    lan.unreachable(gone, 4)
+    assert lan.peers_hint() == [here]
+    lan.found(f"two.{SERVICE}", 4848, [gone.host])
+    assert lan.peers_hint() == [here, gone]
+
+
+async def test_failures_of_others_than_neighbours_are_not_kept(lan: LanDiscovery) -> None:
+    for number in range(1000):
+        lan.unreachable(PeerAddress("192.168.7.5", 1 + number), 9)
+    assert lan._silent == {}
+
+
 async def test_a_neighbour_is_no_provider(lan: LanDiscovery) -> None:
     lan.found(f"one.{SERVICE}", 4849, ["192.168.7.5"])
     assert await lan.find(BlockId(bytes(32))) == []
@@ -46,18 +73,18 @@ async def test_a_neighbour_is_no_provider(lan: LanDiscovery) -> None:
         *("::1", "fe80::1%eth0", "2001:db8::1", "", "no address", "192.168.7.5/24"),
     ],
 )
-def test_what_is_no_neighbour_is_not_dialled(lan: LanDiscovery, text: str) -> None:
+async def test_what_is_no_neighbour_is_not_dialled(lan: LanDiscovery, text: str) -> None:
     lan.found(f"one.{SERVICE}", 4848, [text])
     assert lan.peers_hint() == []
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_an_impossible_port_is_ignored(lan: LanDiscovery, port: int) -> None:
+async def test_an_impossible_port_is_ignored(lan: LanDiscovery, port: int) -> None:
     lan.found(f"one.{SERVICE}", port, ["192.168.7.5"])
     assert lan.peers_hint() == []
 
 
-def test_so_many_are_remembered_and_one_names_few_addresses(lan: LanDiscovery) -> None:
+async def test_so_many_are_remembered_and_one_names_few_addresses(lan: LanDiscovery) -> None:
     lan.found(f"first.{SERVICE}", 4848, [f"192.168.7.{host}" for host in range(1, 200)])
     assert len(lan.peers_hint()) == 4
     for number in range(1000):
@@ -65,6 +92,6 @@ def test_so_many_are_remembered_and_one_names_few_addresses(lan: LanDiscovery) -
     assert len(lan.peers_hint()) == MAX_PEERS - 1 + 4
 
 
-def test_its_own_service_is_no_neighbour(lan: LanDiscovery) -> None:
+async def test_its_own_service_is_no_neighbour(lan: LanDiscovery) -> None:
     lan.found(lan._name, 4848, ["192.168.7.5"])
     assert lan.peers_hint() == []

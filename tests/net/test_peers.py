@@ -117,6 +117,20 @@ async def test_questions_that_fail_together_count_as_one_failure(
     assert peer.failed == 16
 
 
+async def test_it_is_told_how_often_in_a_row_a_peer_could_not_be_reached(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[tuple[PeerAddress, int]] = []
+    peers = Peers(WatchedClient, unreachable=lambda *each: told.append(each))
+    peer = peers.peer(FIRST)
+    for error in (PeerUnreachable("refused"), PeerTimeout("late"), PeerUnreachable("refused")):
+        peers.failed(peer, error)
+        await trio.sleep_until(peer.resting)
+    peers.delivered(peer)
+    peers.failed(peer, PeerUnreachable("refused"))
+    assert told == [(FIRST, 1), (FIRST, 3), (FIRST, 1)]
+
+
 async def test_a_lie_counts_whatever_else_went_wrong(
     peers: Peers, autojump_clock: MockClock
 ) -> None:
