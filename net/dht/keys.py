@@ -2,6 +2,8 @@
 
 import hashlib
 
+from libernet.blocks.errors import FormatError
+
 KEY_BYTES = 20
 """Length of keys and node ids: kademlia's routing table is written for 160 bits."""
 
@@ -10,6 +12,13 @@ SHA256_NAMESPACE = b"sha256:"
 
 IDENTIFIER_NAMESPACE = b"id:"
 """Namespace of what other programs announce: identifiers of any length."""
+
+
+def packed_keys(packed: bytes) -> list[bytes]:
+    """Return the keys that stand one after the other in *packed*; FormatError for an odd length."""
+    if len(packed) % KEY_BYTES:
+        raise FormatError("keys of an odd length")
+    return [packed[start : start + KEY_BYTES] for start in range(0, len(packed), KEY_BYTES)]
 
 
 def routing_key(namespace: bytes, identifier: bytes) -> bytes:

@@ -70,9 +70,9 @@ class Lookup:
     want: int = 0
     crowd: Callable[[str], bytes | None] = lambda ip: None
     providers: dict[PeerAddress, Provider] = field(default_factory=dict)
+    requests: int = 0
     _candidates: dict[bytes, _Candidate] = field(default_factory=dict)
     _asking: dict[asyncio.Task[Answer | None], _Candidate] = field(default_factory=dict)
-    _requests: int = 0
     _repetitions: int = 0
 
     async def run(self, seeds: Iterable[Contact]) -> None:
@@ -130,11 +130,11 @@ class Lookup:
         late = {each for each in self._asking.values() if each.asked_at <= late_before}
         free = ALPHA - (len(self._asking) - len(late))
         for candidate in self._nearest(set(self._candidates.values()) - late):
-            if free <= 0 or self._requests >= MAX_REQUESTS:
+            if free <= 0 or self.requests >= MAX_REQUESTS:
                 return
             if candidate.asked_at == _NEVER:
                 candidate.asked_at = now
-                self._requests += 1
+                self.requests += 1
                 self._asking[asyncio.create_task(self.ask(candidate.contact))] = candidate
                 free -= 1
 

@@ -1,6 +1,7 @@
 """One node of the DHT, inside an asyncio loop."""
 
 import asyncio
+import functools
 import itertools
 import random
 import socket
@@ -16,6 +17,7 @@ from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_con
 from libernet.net.dht.endpoint import Endpoint, Identity
 from libernet.net.dht.keys import KEY_BYTES
 from libernet.net.dht.lookup import Answer, Lookup
+from libernet.net.dht.neighbourhood import Swept, sweep
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.reachability import Reachability
 from libernet.net.dht.records import RecordReader, RecordSigner
@@ -24,6 +26,7 @@ from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import (
     MAX_RECORDS,
     Announce,
+    AnnounceMany,
     AnnounceSigned,
     CallBack,
     Envelope,
@@ -33,6 +36,7 @@ from libernet.net.dht.wire import (
     Request,
     Stored,
     Withdraw,
+    WithdrawMany,
 )
 from libernet.net.dht.wire import Found as FoundReply
 from libernet.net.discovery import Provider
@@ -218,6 +222,18 @@ class DhtNode:
             return False
         return await self._write_to(contact, CallBack(reply.body.token))
 
+    async def sweep(self, keys: Sequence[bytes], port: int, flags: int) -> Swept:
+        """Announce the first of *keys* and its neighbours among them, as neighbourhood.sweep says.
+
+        Unlike those of announce() they are not remembered here: they can be a million.
+        """
+        self._require_reachable()
+        return await self._sweep(keys, lambda some, token: AnnounceMany(some, token, port, flags))
+
+    async def sweep_away(self, keys: Sequence[bytes], port: int) -> Swept:
+        """Take back what sweep() announced, for as many keys."""
+        return await self._sweep(keys, lambda some, token: WithdrawMany(some, token, port))
+
     async def tidy(self) -> None:
         """Forget records that have ended; look an id up in each bucket that rested for an hour."""
         self.responder.providers.expire()
@@ -240,6 +256,13 @@ class DhtNode:
     def _require_reachable(self) -> None:
         if self.reachability.is_reachable is False:
             raise DhtError("this node cannot be reached from outside: nobody could fetch from it")
+
+    async def _sweep(
+        self, keys: Sequence[bytes], message: Callable[[bytes, bytes], Request]
+    ) -> Swept:
+        look_up = functools.partial(self._look_up, want=0)
+        async with self._announcements:
+            return await sweep(keys, look_up, self.acquaintances.ask, message)
 
     async def _write(self, key: bytes, request: Callable[[Answer], Request]) -> int:
         async with self._announcements:

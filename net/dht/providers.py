@@ -14,6 +14,11 @@ MAX_RECORDS = 100_000
 """About 65 MB when full: measured 640 bytes each."""
 
 
+SWEPT_SHARE = 0.75
+"""How much of the room is for blocks announced by sweep: one node can have a million of them,
+while a root or a share is worth a whole tree."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderLimits:
     """How many records are kept: for one key, of one address block for one key, of one address
@@ -68,9 +73,9 @@ class ProviderStore:
         """How many keys have a provider."""
         return len(self._records)
 
-    def add(self, key: bytes, record: Record) -> bool:
+    def add(self, key: bytes, record: Record, *, is_swept: bool = False) -> bool:
         """Keep or renew what a provider announced or withdrew; False when a limit forbids it, or
-        a newer one is here.
+        a newer one is here. What *is_swept* leaves some room to roots and shares.
 
         With a key's last free place gone, a newcomer takes that of one picked at random, so that
         nobody can reserve a popular key for a day.
@@ -80,12 +85,11 @@ class ProviderStore:
         known = self._records.get(key, {}).get(provider)
         if known is None and record.is_withdrawal:
             return True
-        if known is not None:
-            if record.signed_ms < known.signed_ms:
-                return False
-            self._discard(key, provider)
-        if not self._has_room(key, record):
+        if known is not None and record.signed_ms < known.signed_ms:
             return False
+        if known is None and not self._has_room(key, record, SWEPT_SHARE if is_swept else 1.0):
+            return False
+        self._discard(key, provider)
         others = self._records.setdefault(key, {})
         if len(others) >= self._limits.per_key:
             self._discard(key, self._random.choice(list(others)))
@@ -128,9 +132,11 @@ class ProviderStore:
         if not self._blocks[block]:
             del self._blocks[block]
 
-    def _has_room(self, key: bytes, record: Record) -> bool:
+    def _has_room(self, key: bytes, record: Record, share: float) -> bool:
+        """Say whether a record keeps the limits, where it may have only that *share* of them."""
         block = self._policy.block(record.address.ip)
-        if len(self) >= self._limits.total or self._blocks[block] >= self._limits.per_block:
+        limits = self._limits
+        if len(self) >= share * limits.total or self._blocks[block] >= share * limits.per_block:
             return False
         others = self._records.get(key, {}).values()
         neighbours = sum(self._policy.block(each.address.ip) == block for each in others)

@@ -12,6 +12,7 @@ from libernet.net.dht.contact import (
     packed_contact_bytes,
 )
 from libernet.net.dht.endpoint import Identity
+from libernet.net.dht.keys import packed_keys
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.proof import prove
 from libernet.net.dht.providers import SAME_BLOCK, ProviderLimits, ProviderStore
@@ -22,6 +23,7 @@ from libernet.net.dht.wire import (
     HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
+    AnnounceMany,
     AnnounceSigned,
     CallBack,
     Envelope,
@@ -32,7 +34,9 @@ from libernet.net.dht.wire import (
     Proof,
     Reply,
     Stored,
+    StoredMany,
     Withdraw,
+    WithdrawMany,
 )
 from libernet.net.dht.wire import Found as FoundReply
 
@@ -85,14 +89,12 @@ class Responder:
                 return Pong()
             case Find() as find:
                 return self._found(find, envelope, sender, datagram_bytes)
-            case Announce() | AnnounceSigned() as announce:
-                return Stored(self._add(announce, sender))
-            case Withdraw() as withdraw:
-                return Stored(self._discard(withdraw, sender))
-            case CallBack() as call_back:
-                return Stored(self._call(call_back, sender))
             case Hello() as hello:
                 return self._prove(hello, envelope, sender)
+            case AnnounceMany() | WithdrawMany() as many:
+                return StoredMany(self._write_many(many, sender))
+            case Announce() | AnnounceSigned() | Withdraw() | CallBack() as single:
+                return Stored(self._do(single, sender))
         return None
 
     def _found(
@@ -131,18 +133,44 @@ class Responder:
             return None
         return prove(self._identity.keys, envelope, hello.to, self._policy.pack(sender))
 
+    def _do(self, asked: Announce | AnnounceSigned | Withdraw | CallBack, sender: Address) -> bool:
+        if isinstance(asked, Withdraw):
+            return self._discard(asked, sender)
+        if isinstance(asked, CallBack):
+            return self._call(asked, sender)
+        return self._add(asked, sender)
+
     def _add(self, announce: Announce | AnnounceSigned, sender: Address) -> bool:
-        if not self._policy.allows(sender.ip):
-            self._complaints.note("an announcement from an address that is not dialled", sender)
-            return False
-        if not self._tokens.accepts(announce.token, sender.ip):
-            self._complaints.note("an announcement with a wrong token", sender)
+        if not self._may_announce(announce.token, sender):
             return False
         if isinstance(announce, Announce):
             address = Address(sender.ip, announce.port)
             record = plain_record(address, announce.flags, self._policy)
             return self.providers.add(announce.key, record)
         return self._add_signed(announce, sender)
+
+    def _write_many(self, many: AnnounceMany | WithdrawMany, sender: Address) -> int:
+        """Return for how many keys it is now as asked."""
+        keys, address = packed_keys(many.keys), Address(sender.ip, many.port)
+        if isinstance(many, WithdrawMany):
+            if not self._may_withdraw(many.token, sender):
+                return 0
+            for key in keys:
+                self.providers.discard(key, address)
+            return len(keys)
+        if not self._may_announce(many.token, sender):
+            return 0
+        record = plain_record(address, many.flags, self._policy)
+        return sum(self.providers.add(key, record, is_swept=True) for key in keys)
+
+    def _may_announce(self, token: bytes, sender: Address) -> bool:
+        if not self._policy.allows(sender.ip):
+            self._complaints.note("an announcement from an address that is not dialled", sender)
+            return False
+        if not self._tokens.accepts(token, sender.ip):
+            self._complaints.note("an announcement with a wrong token", sender)
+            return False
+        return True
 
     def _add_signed(self, announce: AnnounceSigned, sender: Address) -> bool:
         now = self._wall_clock()
@@ -156,10 +184,15 @@ class Responder:
         return self.providers.add(announce.key, signed)
 
     def _discard(self, withdraw: Withdraw, sender: Address) -> bool:
-        if not self._tokens.accepts(withdraw.token, sender.ip):
-            self._complaints.note("a withdrawal with a wrong token", sender)
+        if not self._may_withdraw(withdraw.token, sender):
             return False
         self.providers.discard(withdraw.key, Address(sender.ip, withdraw.port))
+        return True
+
+    def _may_withdraw(self, token: bytes, sender: Address) -> bool:
+        if not self._tokens.accepts(token, sender.ip):
+            self._complaints.note("a withdrawal with a wrong token", sender)
+            return False
         return True
 
 

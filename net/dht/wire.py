@@ -35,6 +35,9 @@ MAX_TOKEN_BYTES = 32
 MAX_RECORD_BYTES = 256
 MAX_RECORDS = 64
 
+MAX_KEYS = 50
+"""Keys in one datagram: 1,000 bytes, beside 60 to 84 of all else."""
+
 _Id = Annotated[bytes, msgspec.Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 _RpcId = Annotated[bytes, msgspec.Meta(min_length=RPC_ID_BYTES, max_length=RPC_ID_BYTES)]
 _PublicKey = Annotated[
@@ -46,6 +49,7 @@ _Flags = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _Token = Annotated[bytes, msgspec.Meta(max_length=MAX_TOKEN_BYTES)]
+_Keys = Annotated[bytes, msgspec.Meta(max_length=MAX_KEYS * KEY_BYTES)]
 _Record = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD_BYTES)]
 _Records = Annotated[list[_Record], msgspec.Meta(max_length=MAX_RECORDS)]
 _RecordCount = Annotated[int, msgspec.Meta(ge=0, le=MAX_RECORDS)]
@@ -101,6 +105,23 @@ class CallBack(msgspec.Struct, array_like=True, frozen=True, tag=7):
     token: _Token
 
 
+class AnnounceMany(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Ask for what Announce does under each of *keys*, which stand one after the other."""
+
+    keys: _Keys
+    token: _Token
+    port: _Port
+    flags: _Flags
+
+
+class WithdrawMany(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """Ask for what Withdraw does under each of *keys*."""
+
+    keys: _Keys
+    token: _Token
+    port: _Port
+
+
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag=65):
     """Answer a Ping."""
 
@@ -130,9 +151,25 @@ class Proof(msgspec.Struct, array_like=True, frozen=True, tag=69):
     seen: _PackedAddress
 
 
-Request = Ping | Find | Announce | Withdraw | Hello | AnnounceSigned | CallBack
+class StoredMany(msgspec.Struct, array_like=True, frozen=True, tag=72):
+    """Answer AnnounceMany and WithdrawMany: for how many keys that is now so."""
+
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_KEYS)]
+
+
+Request = (
+    Ping
+    | Find
+    | Announce
+    | Withdraw
+    | Hello
+    | AnnounceSigned
+    | CallBack
+    | AnnounceMany
+    | WithdrawMany
+)
 REQUESTS = get_args(Request)
-Reply = Pong | Found | Stored | Proof
+Reply = Pong | Found | Stored | Proof | StoredMany
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):

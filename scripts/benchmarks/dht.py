@@ -68,8 +68,10 @@ class Dht:
             requests.append(_sent(node) - before)
         self._record("dht.announce", mean(requests))
         await self._find_all(network, announced, "dht.find")
+        swept = await self._sweep(network, 20 * keys)
         await network.kill_share(0.5)
         await self._find_all(network, announced, "dht.half_dead")
+        await self._find_swept(network, swept, "dht.sweep.half_dead")
         self._record("dht.datagram", network.loop.longest_bytes)
 
     async def _find_all(
@@ -84,6 +86,26 @@ class Dht:
         self._record(f"{figure}.found", found / len(announced) * 100)
         self._record(f"{figure}.p50", median(seconds))
         self._record(f"{figure}.p95", _late(seconds))
+
+    async def _sweep(self, network: SimulatedNetwork, count: int) -> list[bytes]:
+        """Measure a sweep of *count* keys; return some of them."""
+        publisher = network.nodes[0]
+        keys = rest = sorted(network.random.randbytes(KEY_BYTES) for _ in range(count))
+        before, sent_bytes = _sent(publisher), 0
+        while rest:
+            told = await publisher.sweep(rest, EXCHANGE_PORT, HTTP_EXCHANGE)
+            sent_bytes += told.sent_bytes
+            rest = rest[told.keys :]
+        self._record("dht.sweep.requests", (_sent(publisher) - before) / count)
+        self._record("dht.sweep.bytes", sent_bytes / count)
+        sample = network.random.sample(keys, count // 20)
+        await self._find_swept(network, sample, "dht.sweep.found")
+        return sample
+
+    async def _find_swept(self, network: SimulatedNetwork, keys: list[bytes], figure: str) -> None:
+        others = [node for node in network.living() if node is not network.nodes[0]]
+        found = [bool(await _find(network.random.choice(others), key)) for key in keys]
+        self._record(figure, sum(found) / len(found) * 100)
 
     async def _miss(self, keys: int, network: SimulatedNetwork) -> None:
         await network.kill_share(0.25)

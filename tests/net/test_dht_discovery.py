@@ -215,7 +215,7 @@ async def test_a_bootstrap_node_by_name_and_one_that_no_name_server_knows(
             private_network=False,
         )
         async with running(node):
-            await until(lambda: contacts(node))
+            await until(lambda: contacts(node) and caplog.records)
     assert ["no-such-host.invalid" in record.message for record in caplog.records] == [True]
 
 

@@ -63,6 +63,18 @@ def test_only_another_announcement_makes_a_record_last_longer(clock: ManualClock
     assert ips(kept) == {address(1).ip}
 
 
+def test_swept_blocks_leave_room_for_roots_and_are_renewed_though_it_is_used(
+    clock: ManualClock,
+) -> None:
+    kept = store(clock, total=100)
+    keys = [bytes([number]) * 20 for number in range(101)]
+    taken = [kept.add(key, record(address(1)), is_swept=True) for key in keys[:90]]
+    assert sum(taken) == 75
+    assert sum(kept.add(key, record(address(2))) for key in keys) == 25
+    assert kept.add(keys[0], record(address(1)), is_swept=True)
+    assert len(kept) == 100
+
+
 def test_a_key_keeps_a_limited_number_of_providers_and_lets_newcomers_in(
     clock: ManualClock,
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libernet.blocks.errors import FormatError
 from libernet.net.dht.acquaintances import Acquaintances
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
@@ -21,6 +22,7 @@ from libernet.net.dht.wire import (
     HELLO_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
     Announce,
+    AnnounceMany,
     CallBack,
     Envelope,
     Find,
@@ -31,13 +33,16 @@ from libernet.net.dht.wire import (
     Reply,
     Request,
     Stored,
+    StoredMany,
     Withdraw,
+    WithdrawMany,
     encode,
 )
 from libernet.net.discovery import RECORD_SECONDS
 from tests.support.dht import ManualClock, new_keys
 
 KEY = b"k" * 20
+OTHER_KEY = b"K" * 20
 ASKER = b"a" * 20
 HERE = Address("8.8.8.8", 4848)
 THERE = Address("9.9.9.9", 4848)
@@ -221,6 +226,27 @@ def test_without_the_token_for_its_address_nobody_takes_back() -> None:
     assert asked.ports(THERE) == [(HERE.ip, 5000)]
     assert asked.ask(Withdraw(KEY, asked.found().token, 5000)) == Stored(True)
     assert asked.ports(THERE) == []
+
+
+def test_many_keys_are_announced_and_taken_back_at_once() -> None:
+    asked = Asked()
+    token, keys = asked.found().token, b"".join((KEY, OTHER_KEY))
+    assert asked.ask(AnnounceMany(keys, asked.found(THERE).token, 5000, 1)) == StoredMany(0)
+    assert asked.ask(AnnounceMany(keys, token, 5000, 1)) == StoredMany(2)
+    assert asked.ports(THERE) == [(HERE.ip, 5000)]
+    assert asked.ask(WithdrawMany(KEY, asked.found(THERE).token, 5000)) == StoredMany(0)
+    assert asked.ask(WithdrawMany(KEY, token, 5000)) == StoredMany(1)
+    assert asked.ports(THERE) == []
+    assert len(asked.responder.providers) == 1
+
+
+@pytest.mark.parametrize("kind", [AnnounceMany, WithdrawMany])
+def test_keys_of_an_odd_length_are_no_message(kind: type[AnnounceMany | WithdrawMany]) -> None:
+    asked = Asked()
+    rest = (1,) if kind is AnnounceMany else ()
+    with pytest.raises(FormatError):
+        asked.ask(kind(KEY + b"k", asked.found().token, 5000, *rest))
+    assert len(asked.responder.providers) == 0
 
 
 def test_asking_about_a_record_does_not_make_it_last() -> None:

@@ -4,11 +4,15 @@
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from libernet.blocks.errors import DhtError
 from libernet.net.dht.keys import KEY_BYTES
+from libernet.net.dht.neighbourhood import REPLICAS
+from libernet.net.dht.node import DhtNode
 from libernet.net.dht.wire import MAX_DATAGRAM_BYTES
 from libernet.net.discovery import RECORD_SECONDS
 from tests.support.simulation import EXCHANGE_PORT, SimulatedNetwork, Wires, simulate
@@ -25,37 +29,42 @@ async def announced(network: SimulatedNetwork) -> list[bytes]:
     return keys
 
 
-async def find_all(network: SimulatedNetwork, keys: list[bytes]) -> tuple[int, float]:
-    """Return how many of *keys* somebody else finds, and the longest time that one took."""
-    found, longest = 0, 0.0
+async def find_all(
+    network: SimulatedNetwork, keys: list[bytes], *, but: DhtNode | None = None
+) -> int:
+    """Return how many of *keys* a random node finds that did not announce it."""
+    found = 0
     for key in keys:
-        others = [node for node in network.living() if not node.own.of(key)]
-        began = network.loop.time()
+        others = [node for node in network.living() if node is not but and not node.own.of(key)]
         found += bool(await network.random.choice(others).find(key, 8))
-        longest = max(longest, network.loop.time() - began)
-    return found, longest
+    return found
+
+
+async def timed(network: SimulatedNetwork, work: Coroutine[Any, Any, int]) -> tuple[int, float]:
+    began = network.loop.time()
+    return await work, network.loop.time() - began
 
 
 def test_what_is_announced_is_found_by_others_at_once() -> None:
     async def work(network: SimulatedNetwork) -> tuple[int, float]:
-        found = await find_all(network, await announced(network))
+        found = await timed(network, find_all(network, await announced(network)))
         assert network.loop.longest_bytes <= MAX_DATAGRAM_BYTES
         return found
 
-    found, longest = simulate(work, nodes=NODES)
+    found, seconds = simulate(work, nodes=NODES)
     assert found == KEYS
-    assert longest < 0.3
+    assert seconds / KEYS < 0.2
 
 
 def test_it_is_found_with_half_of_the_nodes_dead() -> None:
     async def work(network: SimulatedNetwork) -> tuple[int, float]:
         keys = await announced(network)
         await network.kill_share(0.5)
-        return await find_all(network, keys)
+        return await timed(network, find_all(network, keys))
 
-    found, longest = simulate(work, nodes=NODES)
+    found, seconds = simulate(work, nodes=NODES)
     assert found == KEYS
-    assert longest < 3
+    assert seconds / KEYS < 0.5
 
 
 def test_what_nobody_announced_is_known_to_be_missing_soon_though_a_quarter_is_dead() -> None:
@@ -85,12 +94,73 @@ def test_joining_and_announcing_take_little() -> None:
     assert requests <= 60
 
 
+async def swept(network: SimulatedNetwork, count: int) -> tuple[list[bytes], float]:
+    """Return keys that the first node announced by sweep, and what each took in requests."""
+    publisher = network.nodes[0]
+    keys = rest = sorted(network.random.randbytes(KEY_BYTES) for _ in range(count))
+    before = publisher.endpoint.counts["sent"]
+    while rest:
+        told = await publisher.sweep(rest, EXCHANGE_PORT, 1)
+        rest = rest[told.keys :]
+    return keys, (publisher.endpoint.counts["sent"] - before) / count
+
+
+def keepers(network: SimulatedNetwork, key: bytes) -> set[DhtNode]:
+    return {node for node in network.living() if node.responder.providers.find(key, 1)}
+
+
+def test_a_sweep_leaves_records_at_the_nearest_nodes_for_a_fraction_of_a_request_each() -> None:
+    async def work(network: SimulatedNetwork) -> float:
+        keys, requests = await swept(network, 1000)
+        for key in keys[::20]:
+            target = int.from_bytes(key)
+            others = network.nodes[1:]
+            others.sort(key=lambda node: int.from_bytes(node.identity.node_id) ^ target)
+            assert keepers(network, key) == set(others[:REPLICAS])
+        assert await find_all(network, keys[:KEYS], but=network.nodes[0]) == KEYS
+        await network.kill_share(0.5)
+        assert await find_all(network, keys[-KEYS:], but=network.nodes[0]) == KEYS
+        assert network.loop.longest_bytes <= MAX_DATAGRAM_BYTES
+        return requests
+
+    assert simulate(work, nodes=NODES) < 0.5
+
+
+def test_what_was_swept_can_be_swept_away() -> None:
+    async def work(network: SimulatedNetwork) -> int:
+        keys, _ = await swept(network, 100)
+        gone = rest = keys[::2]
+        while rest:
+            told = await network.nodes[0].sweep_away(rest, EXCHANGE_PORT)
+            rest = rest[told.keys :]
+        assert not any(keepers(network, key) for key in gone)
+        return network.records()
+
+    assert simulate(work, nodes=NODES) == 50 * REPLICAS
+
+
+def test_a_sweep_bears_lost_datagrams() -> None:
+    async def work(network: SimulatedNetwork) -> int:
+        keys, _ = await swept(network, 200)
+        return min(len(keepers(network, key)) for key in keys)
+
+    assert simulate(work, nodes=NODES, wires=Wires(loss=0.05)) >= REPLICAS // 2
+
+
+def test_a_sweep_among_the_dead_is_an_error() -> None:
+    async def work(network: SimulatedNetwork) -> None:
+        await network.kill(*network.nodes[1:])
+        with pytest.raises(DhtError):
+            await network.nodes[0].sweep([bytes(KEY_BYTES)], EXCHANGE_PORT, 1)
+
+    simulate(work, nodes=30)
+
+
 def test_lost_datagrams_cost_time_and_nothing_else() -> None:
-    async def work(network: SimulatedNetwork) -> tuple[int, float]:
+    async def work(network: SimulatedNetwork) -> int:
         return await find_all(network, await announced(network))
 
-    found, _ = simulate(work, nodes=NODES, wires=Wires(loss=0.05))
-    assert found == KEYS
+    assert simulate(work, nodes=NODES, wires=Wires(loss=0.05)) == KEYS
 
 
 @pytest.mark.parametrize("is_silent", [True, False])

@@ -11,9 +11,11 @@ from libernet.blocks.errors import FormatError, UnknownVersion
 from libernet.net.dht.wire import (
     FIND_REQUEST_BYTES,
     MAX_DATAGRAM_BYTES,
+    MAX_KEYS,
     PREFIX,
     VERSION,
     Announce,
+    AnnounceMany,
     AnnounceSigned,
     CallBack,
     Envelope,
@@ -24,7 +26,9 @@ from libernet.net.dht.wire import (
     Pong,
     Proof,
     Stored,
+    StoredMany,
     Withdraw,
+    WithdrawMany,
     decode,
     encode,
 )
@@ -34,6 +38,7 @@ PORTS = st.integers(1, 65535)
 FLAGS = st.integers(0, 255)
 TOKENS = st.binary(max_size=32)
 PACKED_ADDRESSES = st.binary(min_size=6, max_size=18)
+KEYS = st.lists(IDS, max_size=MAX_KEYS).map(b"".join)
 BODIES = st.one_of(
     st.just(Ping()),
     st.builds(Find, IDS, st.integers(0, 64)),
@@ -46,6 +51,9 @@ BODIES = st.one_of(
     st.builds(Stored, st.booleans()),
     st.builds(CallBack, TOKENS),
     st.builds(AnnounceSigned, IDS, TOKENS, st.binary(max_size=256)),
+    st.builds(AnnounceMany, KEYS, TOKENS, PORTS, FLAGS),
+    st.builds(WithdrawMany, KEYS, TOKENS, PORTS),
+    st.builds(StoredMany, st.integers(0, MAX_KEYS)),
     st.builds(Hello, PACKED_ADDRESSES),
     st.builds(
         Proof,
@@ -76,6 +84,13 @@ def test_each_message_is_read_as_it_was_written(envelope: Envelope) -> None:
 @given(IDS, st.integers(0, 64), st.integers(0, 65535))
 def test_finds_are_padded_to_one_length(key: bytes, want: int, port: int) -> None:
     assert len(encode(Envelope(b"12345678", key, 1, port, Find(key, want)))) == FIND_REQUEST_BYTES
+
+
+def test_a_datagram_full_of_keys_is_short_enough() -> None:
+    keys = AnnounceMany(b"k" * MAX_KEYS * 20, bytes(32), 65535, 255)
+    assert len(encode(Envelope(bytes(8), ID, 255, 65535, keys))) <= MAX_DATAGRAM_BYTES
+    with pytest.raises(FormatError):
+        decode(raw(8, bytes(20 * MAX_KEYS + 20), bytes(8), 4848, 1))
 
 
 def test_elements_added_by_a_later_version_are_ignored() -> None:
