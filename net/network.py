@@ -28,7 +28,7 @@ from libernet.net.fetcher import Fetcher
 from libernet.net.identity import NodeIdentity
 from libernet.net.lan import LanDiscovery
 from libernet.net.peers import Peer, Peers
-from libernet.net.ports import ALL_ADDRESSES, first_free_port
+from libernet.net.ports import first_free_port
 from libernet.net.remembered import RememberedPeers
 from libernet.net.sparing_log import SparingLog
 from libernet.net.static import StaticDiscovery
@@ -151,7 +151,7 @@ class Network:
                 host = settings.host or None
                 port = await nursery.start(self._server.run, host, wanted)
                 dht = DhtDiscovery(
-                    Address(settings.host or ALL_ADDRESSES, port),
+                    Address(settings.host, port),
                     identity=self._identity,
                     exchange_port=port,
                     bootstrap=settings.peers,

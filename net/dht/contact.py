@@ -102,6 +102,14 @@ class AddressPolicy:
         """Return what one household or host can have all of: /24 of IPv4, /56 of IPv6."""
         return self.pack_ip(ip)[: 7 if self.family == socket.AF_INET6 else 3]
 
+    def may_speak(self, host: str) -> bool:
+        """Tell whether *host* is an address of this family, or a name, which may have any."""
+        try:
+            version = ipaddress.ip_address(host).version
+        except ValueError:
+            return True
+        return (version == 6) == (self.family == socket.AF_INET6)
+
     def crowd(self, ip: str) -> bytes | None:
         """Return of which address block no more than MAX_NEIGHBOURS are wanted; None for no limit.
 

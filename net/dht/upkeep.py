@@ -5,7 +5,6 @@ import random
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -14,7 +13,7 @@ from libernet.net.address import PeerAddress
 from libernet.net.dht.contact import Address
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.portal import Portal
-from libernet.net.dht.state import save_state
+from libernet.net.dht.remembered import Remembered
 
 RESOLVE_SECONDS = 10.0
 SAVE_SECONDS = 5.0
@@ -52,7 +51,7 @@ class _Round:
 class Upkeep:
     """The work beside one run of a node: greeting, filling its table, saving.
 
-    State: remembered, the addresses of the contacts when there were some last; _silent, the
+    State: _silent, the
     bootstrap nodes that did not answer last; _round, the greetings under way; _met, set once
     somebody answered a greeting, and _tested, once it was tried whether others reach this node.
     Tasks, all in the nursery of run(): one that greets now and then, one that tidies, one that
@@ -65,22 +64,19 @@ class Upkeep:
         node: DhtNode,
         *,
         bootstrap: Sequence[PeerAddress],
-        remembered: Sequence[Address],
-        folder: Path | None,
+        remembered: Remembered,
         pace: Pace,
     ) -> None:
-        self.remembered = tuple(remembered)
+        self._remembered = remembered
         self._portal = portal
         self._node = node
         self._bootstrap = tuple(dict.fromkeys(bootstrap))
-        self._folder = folder
         self._pace = pace
         self._silent: set[PeerAddress] = set()
         self._round: _Round | None = None
         self._met = trio.Event()
         self._tested = trio.Event()
         self._greeted_at = float("-inf")
-        self._saved: tuple[Address, ...] | None = None
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -146,9 +142,9 @@ class Upkeep:
                 for name in self._bootstrap:
                     nursery.start_soon(self._greet_by_name, name, greetings, silent)
                 if not self._node.contacts:
-                    nursery.start_soon(self._greet, self.remembered, greetings)
+                    nursery.start_soon(self._greet, self._old(), greetings)
             self._note_silent(silent)
-            is_lonely = not self._node.contacts and bool(self._bootstrap or self.remembered)
+            is_lonely = not self._node.contacts and bool(self._bootstrap or self._old())
             greetings.was_enough = not silent and not is_lonely
         finally:
             self._greeted_at = trio.current_time()
@@ -159,7 +155,8 @@ class Upkeep:
     async def _greet_by_name(
         self, name: PeerAddress, greetings: _Round, silent: set[PeerAddress]
     ) -> None:
-        if not await self._greet(await self._resolve(name), greetings):
+        addresses = await self._resolve(name)
+        if addresses is not None and not await self._greet(addresses, greetings):
             silent.add(name)
 
     async def _greet(self, addresses: Sequence[Address], greetings: _Round) -> bool:
@@ -176,8 +173,9 @@ class Upkeep:
             self._met.set()
         return bool(there)
 
-    async def _resolve(self, name: PeerAddress) -> list[Address]:
-        """Return the addresses of *name*, none if there are none to be had.
+    async def _resolve(self, name: PeerAddress) -> list[Address] | None:
+        """Return the addresses of *name*, none if there are none to be had; None if all are of
+        another family, whose node greets them.
 
         A person named it, so they are dialled wherever they lie.
         """
@@ -185,21 +183,22 @@ class Upkeep:
         infos = []
         with trio.move_on_after(RESOLVE_SECONDS):
             try:
-                infos = await trio.socket.getaddrinfo(
-                    name.host, name.port, policy.family, socket.SOCK_DGRAM
-                )
+                infos = await trio.socket.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM)
             except OSError as exc:
                 _log.debug("No address for %s: %s", name, exc)
-        ips = [str(info[4][0]) for info in infos]
+        ips = [str(info[4][0]) for info in infos if info[0] == policy.family]
+        if infos and not ips:
+            return None
         for ip in ips:
             policy.trust(ip)
         return [Address(ip, name.port) for ip in ips if policy.allows(ip)]
 
     def _note_silent(self, silent: set[PeerAddress]) -> None:
+        over = self._node.policy.family_name
         for name in silent - self._silent:
-            _log.info("Bootstrap node %s does not answer; it is tried again", name)
+            _log.info("Bootstrap node %s does not answer over %s; it is tried again", name, over)
         for name in self._silent - silent:
-            _log.info("Bootstrap node %s answers again", name)
+            _log.info("Bootstrap node %s answers again over %s", name, over)
         self._silent = silent
 
     async def _fill(self) -> None:
@@ -230,14 +229,9 @@ class Upkeep:
     async def _save(self) -> None:
         contacts = sorted(self._node.contacts, key=lambda each: -each.seen)
         if contacts:
-            self.remembered = tuple(each.address for each in contacts)
-        if self._folder is None or self._saved == self.remembered:
-            return
-        try:
-            await trio.to_thread.run_sync(
-                save_state, self._folder, self.remembered, abandon_on_cancel=True
-            )
-        except OSError as exc:
-            _log.warning("The DHT's contacts cannot be saved in %s: %s", self._folder, exc)
-        else:
-            self._saved = self.remembered
+            addresses = tuple(each.address for each in contacts)
+            await self._remembered.keep(self._node.policy.family, addresses)
+
+    def _old(self) -> tuple[Address, ...]:
+        """Return where contacts were."""
+        return self._remembered.of(self._node.policy.family)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import stat
 from pathlib import Path
 
@@ -89,10 +88,14 @@ async def test_a_node_that_restarts_has_its_id_and_contacts_without_any_bootstra
 
 
 async def test_the_state_is_json_that_only_its_owner_reads(tmp_path: Path) -> None:
-    async with running(discovery(1, folder=tmp_path)):
-        pass
+    async with (
+        running(discovery(1)) as other,
+        running(discovery(2, other.udp_port, folder=tmp_path)) as node,
+    ):
+        await until(lambda: contacts(node))
     path = tmp_path / STATE_FILE
-    assert json.loads(path.read_text()) == {"version": 2, "contacts": []}
+    known = [["127.0.0.1", other.udp_port]]
+    assert json.loads(path.read_text()) == {"version": 2, "contacts": known}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == [STATE_FILE]
 
@@ -115,9 +118,12 @@ async def test_a_damaged_state_means_no_contacts_and_a_warning(
     damaged: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / STATE_FILE).write_bytes(damaged)
-    async with running(discovery(1, folder=tmp_path)):
-        pass
-    assert load_state(tmp_path) == ()
+    async with (
+        running(discovery(1)) as other,
+        running(discovery(2, other.udp_port, folder=tmp_path)) as node,
+    ):
+        await until(lambda: contacts(node))
+    assert load_state(tmp_path) == (Address(LOOPBACK, other.udp_port),)
     assert ["starts without its contacts" in each.message for each in caplog.records] == [True]
 
 
@@ -159,7 +165,7 @@ async def test_when_the_thread_dies_calls_fail_and_the_node_comes_back_at_its_po
         await second.announce(BLOCK)
         before = first.udp_port
         with pytest.raises(DhtError):
-            await first._run.portal.call(die)
+            await first._nodes[0]._run.portal.call(die)
         await until(lambda: not first.status()["is_running"])
         for call in (first.find, first.announce, first.withdraw):
             with pytest.raises(DhtError):
@@ -231,23 +237,3 @@ async def test_it_ends_soon_with_a_hundred_finds_under_way() -> None:
                     for _ in range(100):
                         nursery.start_soon(find, node)
                     await trio.testing.wait_all_tasks_blocked()
-
-
-def has_ipv6() -> bool:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind(("::1", 0))
-        except OSError:
-            return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-async def test_nodes_meet_over_ipv6_too() -> None:
-    first = discovery(1, host="::1")
-    async with running(first):
-        second = discovery(2, first.udp_port, host="::1")
-        async with running(second):
-            await second.announce(BLOCK)
-            [provider] = await first.find(BLOCK)
-            assert provider.address == PeerAddress("::1", 2)

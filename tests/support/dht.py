@@ -84,6 +84,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def address_of(sock: socket.socket) -> Address:
     return Address(*sock.getsockname())
 
@@ -136,18 +145,21 @@ def sent(nodes: list[DhtNode]) -> int:
 
 def discovery(
     exchange_port: int,
-    *bootstrap: int,
+    *bootstrap: int | PeerAddress,
     host: str = LOOPBACK,
     udp_port: int = 0,
     folder: Path | None = None,
     **options: Any,
 ) -> DhtDiscovery:
-    """Return a node of loopback that bootstraps from UDP ports there."""
+    """Return a node of loopback that bootstraps from UDP ports there, or from others."""
     usual: dict[str, Any] = {"pace": QUICK, "identity": new_keys()}
     return DhtDiscovery(
         Address(host, udp_port),
         exchange_port=exchange_port,
-        bootstrap=[PeerAddress(host, port) for port in bootstrap],
+        bootstrap=[
+            each if isinstance(each, PeerAddress) else PeerAddress(host or LOOPBACK, each)
+            for each in bootstrap
+        ],
         state_folder=folder,
         private_network=True,
         **(usual | options),
