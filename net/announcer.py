@@ -71,6 +71,13 @@ class Announcer:
             self._gone.add(block_id)
             self._wake.set()
 
+    def start_over(self) -> None:
+        """Announce all roots again: what others know of them leads nowhere any more."""
+        now = trio.current_time()
+        # Anew, not changed: an announcement under way may still tell of where this node was.
+        self._roots = {block_id: _Announcement(due=now) for block_id in self._roots}
+        self._wake.set()
+
     def pending(self) -> list[BlockId]:
         """Return the roots that others cannot know of yet, or any more."""
         now = trio.current_time()

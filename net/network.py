@@ -32,6 +32,7 @@ from libernet.net.ports import first_free_port
 from libernet.net.remembered import RememberedPeers
 from libernet.net.sparing_log import SparingLog
 from libernet.net.static import StaticDiscovery
+from libernet.net.whereabouts import Whereabouts
 
 _log = logging.getLogger(__name__)
 
@@ -174,6 +175,10 @@ class Network:
                 await nursery.start(self.fetcher.run)
                 nursery.start_soon(self.announcer.run)
                 nursery.start_soon(self._said.run)
+                whereabouts = Whereabouts(
+                    self._discovery.peers_hint, dht.seen_as, self.announcer.start_over
+                )
+                nursery.start_soon(whereabouts.run)
                 self._port = self._last_port = port
                 task_status.started()
         finally:

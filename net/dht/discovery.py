@@ -150,6 +150,11 @@ class DhtDiscovery:
         for node in self._nodes:
             node.greet(address)
 
+    def seen_as(self) -> list[str]:
+        """Return the public addresses at which others see this node, as far as they are known."""
+        families = (node.status() or {} for node in self._nodes)
+        return [ip for family in families if (ip := family.get("seen_as"))]
+
     def status(self) -> dict[str, Any]:
         """Return the node's id and port, whom it knows, what it holds and what it was asked.
 

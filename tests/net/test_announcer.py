@@ -53,6 +53,33 @@ async def test_what_was_added_before_the_start_is_announced_too(
     assert discovery.announced == [(0, ROOT)]
 
 
+async def test_a_node_that_moved_announces_all_again(
+    announcer: Announcer, discovery: ScriptedDiscovery, autojump_clock: MockClock
+) -> None:
+    announcer.add(ROOT)
+    announcer.add(OTHER)
+    await trio.sleep(100)
+    announcer.start_over()
+    assert set(announcer.pending()) == {ROOT, OTHER}
+    await trio.sleep(1)
+    assert sorted(discovery.announced) == sorted([(0, ROOT), (0, OTHER), (100, ROOT), (100, OTHER)])
+    assert announcer.pending() == []
+
+
+async def test_what_is_under_way_while_a_node_moves_is_announced_once_more(
+    announcer: Announcer, discovery: ScriptedDiscovery, autojump_clock: MockClock
+) -> None:
+    discovery.delay_seconds = 10
+    announcer.add(ROOT)
+    await trio.sleep(5)
+    announcer.start_over()
+    await trio.sleep(10)
+    assert announcer.pending() == [ROOT]
+    await trio.sleep(10)
+    assert announcer.pending() == []
+    assert len(discovery.announced) == 2
+
+
 async def test_it_is_announced_again_before_its_record_ends(
     announcer: Announcer, discovery: ScriptedDiscovery, autojump_clock: MockClock
 ) -> None:
