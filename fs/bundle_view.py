@@ -6,10 +6,11 @@ The same code shows snapshots, addresses and bundles that were opened.
 import errno
 import os
 import stat
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -31,7 +32,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.source import Origin
 from libernet.fs.bundle_ahead import SmallFiles, Subfolders
-from libernet.fs.bundle_files import BundleFile, BundleLink, FilesAhead, Place, appearance_of
+from libernet.fs.bundle_files import BundleFile, BundleLink, Place, appearance_of
 from libernet.fs.bundle_growth import LOOK_SECONDS, BundleParser, Growth
 from libernet.fs.bundle_xattrs import BundleXattrs
 from libernet.fs.chunks import ChunkCache
@@ -44,40 +45,11 @@ from libernet.fs.nodes import (
     Node,
     NodeXattrs,
 )
+from libernet.fs.opened_documents import OpenedDocument
 from libernet.fs.tree import os_error
 
 _LISTINGS = 32
 """Parsed documents kept: at most 32 of 1 MiB each."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A parsed document or page, and its small files and folders in order.
-
-    *growth* stands behind all folders of a bundle of the original's: more may come into them.
-    """
-
-    listing: Listing
-    small_files: FilesAhead
-    subfolders: Subfolders
-    growth: Growth | None = None
-    index: bytes | None = None
-
-    async def find_later(self, name: bytes) -> FileEntry | FolderEntry:
-        """Return the entry *name* that may come yet; raise what keeps it from being known."""
-        if self.growth is not None:
-            lacking = await self.growth.grow(lambda: self.listing.find(name) is not None)
-            entry = self.listing.find(name)
-            if entry is not None:
-                return entry
-            if lacking is not None:
-                raise lacking
-        raise os_error(errno.ENOENT)
-
-    @property
-    def entries(self) -> int:
-        """How many entries of bundles are kept by this, beside a document of at most 1 MiB."""
-        return 0 if self.growth is None else self.growth.tree.entries
 
 
 class Bundles:
@@ -94,7 +66,7 @@ class Bundles:
         self.chunks = chunks
         self._is_here = is_here
         self._parser = BundleParser(owner)
-        self._opened: OrderedDict[Reference, _Opened] = OrderedDict()
+        self._opened: OrderedDict[Reference, OpenedDocument] = OrderedDict()
 
     def folder(self, reference: Reference, appearance: Appearance) -> "BundleRoot":
         """Return the folder that *reference* opens; nothing is fetched before it is looked into.
@@ -111,7 +83,7 @@ class Bundles:
         """Say whether a folder's document can be had without asking anybody."""
         return reference in self._opened or self._is_here(reference.id)
 
-    async def document(self, reference: Reference, origin: Origin) -> _Opened:
+    async def document(self, reference: Reference, origin: Origin) -> OpenedDocument:
         """Return the document of a folder; FormatError when the block is none."""
         opened = self._kept(reference)
         if opened is not None and isinstance(opened.listing, Document):
@@ -124,7 +96,7 @@ class Bundles:
         except FormatError:
             return await self._flat(reference, plaintext)
 
-    async def _flat(self, reference: Reference, plaintext: bytes) -> _Opened:
+    async def _flat(self, reference: Reference, plaintext: bytes) -> OpenedDocument:
         """Return what opens a bundle of the original's; FormatError when it is none."""
         owner = self._parser.owner
         bundle = await self._parser.parse(lambda each: parse_bundle(each, owner), plaintext)
@@ -141,13 +113,14 @@ class Bundles:
         )
         return self._keep(reference, bundle.document, growth, index=bundle.index)
 
-    async def page(self, page: Page, origin: Origin) -> _Opened:
+    async def page(self, page: Page, origin: Origin) -> OpenedDocument:
         """Return what a page of a wide folder lists."""
         reference = page.reference()
         opened = self._kept(reference)
         if opened is None:
             listing = parse_page(await self._plaintext(reference, origin), page)
             opened = self._keep(reference, listing)
+            opened.first = page.first
         return opened
 
     async def _plaintext(self, reference: Reference, origin: Origin) -> bytes:
@@ -155,7 +128,7 @@ class Bundles:
             return await self.chunks.get(reference, origin)
         raise PeerTimeout(f"the document {reference.id} did not come within {LOOK_SECONDS:g} s")
 
-    def _kept(self, reference: Reference) -> _Opened | None:
+    def _kept(self, reference: Reference) -> OpenedDocument | None:
         opened = self._opened.get(reference)
         if opened is not None:
             self._opened.move_to_end(reference)
@@ -168,9 +141,9 @@ class Bundles:
         growth: Growth | None = None,
         *,
         index: bytes | None = None,
-    ) -> _Opened:
+    ) -> OpenedDocument:
         small_files = growth or SmallFiles(listing)
-        opened = _Opened(listing, small_files, Subfolders(listing), growth, index)
+        opened = OpenedDocument(listing, small_files, Subfolders(listing), growth, index)
         self._opened[reference] = opened
         self._opened.move_to_end(reference)
         while len(self._opened) > _LISTINGS or (
@@ -194,7 +167,7 @@ class BundleFolder(FolderNode):
         appearance: Appearance,
         origin: Origin,
         *,
-        opened: _Opened | None = None,
+        opened: OpenedDocument | None = None,
         reference: Reference | None = None,
         ahead: Callable[[], list[list[Reference]]] = list,
         xattrs: NodeXattrs = NO_XATTRS,
@@ -233,14 +206,14 @@ class BundleFolder(FolderNode):
         return self._place.address(self._origin)
 
     async def lookup(self, name: bytes) -> Node:
-        opened = await self._open()
-        while opened.listing.pages:
-            page = opened.listing.page_of(name)
-            if page is None:
-                raise os_error(errno.ENOENT)
-            opened = await self._bundles.page(page, self._origin)
+        opened = await self._list_of(name)
         entry = opened.listing.find(name) or await opened.find_later(name)
         return self._node(name, entry, opened)
+
+    async def at(self, first: bytes, place: int) -> Node:
+        opened = await self._list_of(first)
+        name = opened.names[place]
+        return self._node(name, opened.entry(name), opened)
 
     async def children(self, after: bytes, limit: int) -> Sequence[tuple[bytes, Node]]:
         found: list[tuple[bytes, Node]] = []
@@ -260,7 +233,7 @@ class BundleFolder(FolderNode):
         return Incomplete(found, lacking)
 
     async def _collect(
-        self, opened: _Opened, after: bytes, limit: int, found: list[tuple[bytes, Node]]
+        self, opened: OpenedDocument, after: bytes, limit: int, found: list[tuple[bytes, Node]]
     ) -> None:
         """Add entries behind *after* to *found*, up to *limit*."""
         listing = opened.listing
@@ -271,43 +244,58 @@ class BundleFolder(FolderNode):
             await self._collect(opened_page, after, limit, found)
             if len(found) >= limit:
                 return
-        names = sorted(name for name in (*listing.files, *listing.folders) if name > after)
-        for name in names[: limit - len(found)]:
-            entry = listing.find(name)
-            assert entry is not None
-            found.append((name, self._node(name, entry, opened)))
+        names = opened.names
+        start = bisect_right(names, after)
+        for name in names[start : start + limit - len(found)]:
+            found.append((name, self._node(name, opened.entry(name), opened)))
 
-    async def _open(self) -> _Opened:
+    async def _list_of(self, name: bytes) -> OpenedDocument:
+        """Return the document or page that has a name if any has."""
+        opened = await self._open()
+        while opened.listing.pages:
+            page = opened.listing.page_of(name)
+            if page is None:
+                raise os_error(errno.ENOENT)
+            opened = await self._bundles.page(page, self._origin)
+        return opened
+
+    async def _open(self) -> OpenedDocument:
         if self._opened is not None:
             return self._opened
         assert self._reference is not None
         return await self._bundles.document(self._reference, self._origin)
 
-    def _node(self, name: bytes, entry: FileEntry | FolderEntry, opened: _Opened) -> Node:
+    def _node(self, name: bytes, entry: FileEntry | FolderEntry, opened: OpenedDocument) -> Node:
         origin = Origin(self._origin.root, f"{self._origin.path}/{os.fsdecode(name)}")
         if isinstance(entry, FolderEntry):
-            appearance = appearance_of(entry.attributes, 0)
-            xattrs = self._xattrs(entry.attributes, origin)
-            if entry.document is None:
-                try:
-                    reference = entry.reference()
-                except FormatError as error:
-                    return BrokenFolder(appearance, error, xattrs)
-                return BundleFolder(
-                    self._bundles,
-                    appearance,
-                    origin,
-                    reference=reference,
-                    ahead=partial(opened.subfolders.from_here, entry),
-                    xattrs=xattrs,
-                )
-            inlined = replace(opened, listing=entry.document)
-            return BundleFolder(
-                self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
-            )
-        return self._file_node(entry, origin, opened)
+            node = self._folder_node(entry, origin, opened)
+        else:
+            node = self._file_node(entry, origin, opened)
+        node.spot = opened.spot(name)
+        return node
 
-    def _file_node(self, entry: FileEntry, origin: Origin, opened: _Opened) -> Node:
+    def _folder_node(self, entry: FolderEntry, origin: Origin, opened: OpenedDocument) -> Node:
+        appearance = appearance_of(entry.attributes, 0)
+        xattrs = self._xattrs(entry.attributes, origin)
+        if entry.document is None:
+            try:
+                reference = entry.reference()
+            except FormatError as error:
+                return BrokenFolder(appearance, error, xattrs)
+            return BundleFolder(
+                self._bundles,
+                appearance,
+                origin,
+                reference=reference,
+                ahead=partial(opened.subfolders.from_here, entry),
+                xattrs=xattrs,
+            )
+        inlined = replace(opened, listing=entry.document, first=b"")
+        return BundleFolder(
+            self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
+        )
+
+    def _file_node(self, entry: FileEntry, origin: Origin, opened: OpenedDocument) -> Node:
         appearance = appearance_of(entry.unix, entry.size)
         xattrs = NO_XATTRS
         if entry.has_xattrs:
@@ -346,7 +334,7 @@ class BundleRoot(BundleFolder):
     async def index(self) -> bytes | None:
         return (await self._open()).index
 
-    async def _open(self) -> _Opened:
+    async def _open(self) -> OpenedDocument:
         opened = await super()._open()
         assert isinstance(opened.listing, Document)
         self.look_like(opened.listing.attributes)

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from libernet.fs.backups import Backups
 from libernet.fs.inode import ROOT_INO, Inode
+from libernet.fs.node_numbers import FIRST_VIEW_INO, NodeNumbers
 from libernet.fs.nodes import FileNode, FolderNode, LinkNode, Node
 from libernet.fs.open_content import OpenContent
 from libernet.fs.reports import Reports, of_node
 from libernet.fs.tree import Changes, NewInode, os_error
-from libernet.fs.views import FIRST_VIEW_INO, NodeNumbers
 from libernet.fs.xattrs import RESERVED, check_namespace, shown_names
 
 MOUNT_INO = 1
@@ -98,17 +98,17 @@ class Namespace:
             return self.enter(parent, name, self._backups.lookup(parent, name))
         if (parent, name) == (MOUNT_INO, BACKUPS_NAME):
             return self.enter(parent, name, self._backups.inode(ROOT_INO))
-        return self.enter(parent, name, await self._folder(parent).lookup(name))
+        return self.enter(parent, name, await (await self._folder(parent)).lookup(name))
 
     def stays_absent(self, parent: int) -> bool:
         """Return whether a name that leads to nothing does so until this object changes it."""
         return self._is_backup(parent)
 
-    def stat(self, ino: int) -> Entry:
+    async def stat(self, ino: int) -> Entry:
         """Return how something looks now."""
         if self._is_backup(ino):
             return Entry(ino, self._backups.inode(ino))
-        node = self._nodes.node(ino)
+        node = await self._nodes.node(ino)
         return Entry(ino, node.appearance, is_lasting=node.is_lasting)
 
     async def children(
@@ -121,7 +121,7 @@ class Namespace:
         """
         if self._is_backup(ino):
             return self._backups.children(ino, after, limit)
-        shown = await self._folder(ino).children(after, limit)
+        shown = await (await self._folder(ino)).children(after, limit)
         if ino != MOUNT_INO:
             return shown
         found: list[tuple[bytes, Inode | Node]] = list(shown)
@@ -132,7 +132,7 @@ class Namespace:
 
     async def index(self, ino: int) -> bytes | None:
         """Return the name of the file in a folder that stands for it, None if none does."""
-        return None if self._is_backup(ino) else await self._folder(ino).index()
+        return None if self._is_backup(ino) else await (await self._folder(ino)).index()
 
     def dots(self, ino: int) -> list[tuple[bytes, int]]:
         """Return the names that a folder has for itself and its parent; one that is gone, none."""
@@ -156,14 +156,14 @@ class Namespace:
         else:
             self._nodes.forget(ino, times)
 
-    def target(self, ino: int) -> bytes:
+    async def target(self, ino: int) -> bytes:
         """Return the text of a symbolic link."""
         if self._is_backup(ino):
             inode = self._backups.inode(ino)
             if stat.S_ISLNK(inode.mode):
                 return inode.target
         else:
-            node = self._nodes.node(ino)
+            node = await self._nodes.node(ino)
             if isinstance(node, LinkNode):
                 return node.target()
         raise os_error(errno.EINVAL)
@@ -185,7 +185,7 @@ class Namespace:
             return OpenFile(await self._backups.open(ino, flags))
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             raise os_error(errno.EROFS)
-        node = self._nodes.node(ino)
+        node = await self._nodes.node(ino)
         if not isinstance(node, FileNode):
             raise os_error(errno.ENXIO)
         return OpenFile(node)
@@ -232,18 +232,18 @@ class Namespace:
         if self._is_backup(ino):
             return self._backups.xattr(ino, name)
         check_namespace(name)
-        return await self._nodes.node(ino).xattrs.value(name)
+        return await (await self._nodes.node(ino)).xattrs.value(name)
 
     async def _report(self, ino: int, name: bytes) -> bytes | None:
         if self._is_backup(ino):
             return await self._reports.of_inode(ino, name)
-        return of_node(self._nodes.node(ino), name)
+        return of_node(await self._nodes.node(ino), name)
 
-    def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
+    async def xattr_names(self, ino: int, *, is_root: bool) -> list[bytes]:
         """Return the names of the extended attributes that a caller sees."""
         if self._is_backup(ino):
             return self._backups.xattr_names(ino, is_root=is_root)
-        return shown_names(self._nodes.node(ino).xattrs.names(), is_root=is_root)
+        return shown_names((await self._nodes.node(ino)).xattrs.names(), is_root=is_root)
 
     async def set_xattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set an extended attribute; OSErrors as setxattr(2) has them."""
@@ -297,8 +297,8 @@ class Namespace:
         if not self._is_backup(ino):
             raise os_error(errno.EROFS)
 
-    def _folder(self, ino: int) -> FolderNode:
-        node = self._nodes.node(ino)
+    async def _folder(self, ino: int) -> FolderNode:
+        node = await self._nodes.node(ino)
         if not isinstance(node, FolderNode):
             raise os_error(errno.ENOTDIR)
         return node

@@ -25,6 +25,7 @@ from libernet.fs.history import History
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.mount_paths import MountPaths
 from libernet.fs.namespace import MOUNT_INO, Namespace
+from libernet.fs.node_numbers import NodeNumbers
 from libernet.fs.nodes import Appearance, FolderNode, Node, folder_appearance
 from libernet.fs.notices import Notices
 from libernet.fs.outside import Outside
@@ -43,7 +44,7 @@ from libernet.fs.storage import Storage
 from libernet.fs.stream_publisher import StreamPublisher
 from libernet.fs.stream_view import Streams, StreamsFolder
 from libernet.fs.tree import Changes, Tree
-from libernet.fs.views import AddressFolder, FixedFolder, NodeNumbers, SnapshotsFolder
+from libernet.fs.views import AddressFolder, FixedFolder, SnapshotsFolder
 from libernet.fs.xattrs import Xattrs
 
 

@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Collection, Hashable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -50,19 +50,32 @@ class NodeXattrs:
 NO_XATTRS = NodeXattrs()
 
 
+class Spot(NamedTuple):
+    """Where in its folder something stands, while that has the same entries for ever.
+
+    They are in lists that *first* tells apart; in this one it has the *place*, from 0, of *length*.
+    """
+
+    first: bytes
+    place: int
+    length: int
+
+
 class Node:
     """Something with a name in a read-only folder: a special file, if it is none of the below.
 
     `is_lasting` nodes look the same whenever their name is looked up again. A name that leads to
-    another `identity` than before leads to something else: what a view remembers of it is void.
+    another `identity` than before leads to something else: what a view remembers of it is void. One
+    with a `spot` can be had again from its folder by that, and has no identity of its own.
     """
 
-    __slots__ = ("appearance", "xattrs")
+    __slots__ = ("appearance", "spot", "xattrs")
     is_lasting: ClassVar[bool] = True
 
     def __init__(self, appearance: Appearance, xattrs: NodeXattrs = NO_XATTRS) -> None:
         self.appearance = appearance
         self.xattrs = xattrs
+        self.spot: Spot | None = None
 
     @property
     def identity(self) -> Hashable:
@@ -115,6 +128,10 @@ class FolderNode(Node):
 
     async def lookup(self, name: bytes) -> Node:
         """Return what *name* leads to; FileNotFoundError if nothing."""
+        raise NotImplementedError
+
+    async def at(self, first: bytes, place: int) -> Node:
+        """Return what stands at a Spot; LibernetError if that cannot be had now."""
         raise NotImplementedError
 
     async def index(self) -> bytes | None:

@@ -1,9 +1,7 @@
-"""The read-only part of the mount: nodes, and the inode numbers that they have while in use."""
+"""The folders of the read-only part that no document describes."""
 
 import errno
 import stat
-from collections.abc import Hashable
-from itertools import count
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.reference import Reference, Suite
@@ -13,61 +11,7 @@ from libernet.fs.nodes import Appearance, FolderNode, LinkNode, Node, folder_app
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.tree import os_error
 
-FIRST_VIEW_INO = 1 << 62
-"""Read-only nodes have numbers from here on; all below are of the backups, but for the root."""
-
 _LATEST = b"latest"
-
-_Name = tuple[int, bytes, Hashable]
-
-
-class NodeNumbers:
-    """Give nodes inode numbers, for as long as the view knows them.
-
-    State
-      _nodes    node by number
-      _names    (parent's number, name, identity) by number, and _numbers the other way round
-      _known    how often the view was given each number, less what it forgot again
-    """
-
-    def __init__(self, root: FolderNode, root_ino: int) -> None:
-        self._root_ino = root_ino
-        self._nodes: dict[int, Node] = {root_ino: root}
-        self._names: dict[int, _Name] = {}
-        self._numbers: dict[_Name, int] = {}
-        self._known: dict[int, int] = {}
-        self._next = count(FIRST_VIEW_INO)
-
-    def node(self, ino: int) -> Node:
-        """Return the node with a number; FileNotFoundError if it was forgotten."""
-        node = self._nodes.get(ino)
-        if node is None:
-            raise os_error(errno.ESTALE)
-        return node
-
-    def parent(self, ino: int) -> int:
-        """Return the number of the folder that a node stands in; the root's is its own."""
-        return ino if ino == self._root_ino else self._names[ino][0]
-
-    def number(self, parent: int, name: bytes, node: Node) -> int:
-        """Return the number of the node that *name* in a folder leads to, and count it given."""
-        key = (parent, name, node.identity)
-        ino = self._numbers.get(key)
-        if ino is None:
-            ino = next(self._next)
-            self._numbers[key] = ino
-            self._names[ino] = key
-        self._nodes[ino] = node
-        self._known[ino] = self._known.get(ino, 0) + 1
-        return ino
-
-    def forget(self, ino: int, times: int) -> None:
-        """Note that the view forgot a number that it was given so many *times*."""
-        if ino == self._root_ino:
-            return
-        self._known[ino] -= times
-        if self._known[ino] <= 0:
-            del self._known[ino], self._nodes[ino], self._numbers[self._names.pop(ino)]
 
 
 class FixedFolder(FolderNode):

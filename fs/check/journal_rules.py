@@ -15,8 +15,8 @@ from libernet.fs.check.findings import Finding, Severity
 from libernet.fs.check.paths import Paths
 from libernet.fs.inode import FIRST_INO, ROOT_INO
 from libernet.fs.journal_reader import JournalReader
+from libernet.fs.node_numbers import FIRST_VIEW_INO
 from libernet.fs.tree import MAX_LINK_BYTES
-from libernet.fs.views import FIRST_VIEW_INO
 
 MAX_INO = FIRST_VIEW_INO // 2
 """Above any number that is ever given out: one each nanosecond for 73 years."""

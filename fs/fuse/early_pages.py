@@ -54,15 +54,17 @@ class EarlyPages:
         is_plain = flags & (os.O_ACCMODE | os.O_DIRECT) == os.O_RDONLY
         if not is_plain or ino in self._given or ino in self._handles or not self._is_supported:
             return
-        look = self._namespace.stat(ino).look
+        look = (await self._namespace.stat(ino)).look
         if not 0 < look.size <= _MOST_BYTES:
             return
         try:
             content = await self._namespace.near(file)
         except (LibernetError, OSError):
             return  # who reads it is told
-        is_same = self._namespace.stat(ino).look is look and ino not in self._handles
-        if content is None or len(content) != look.size or not is_same:
+        is_same = (
+            self._namespace.is_read_only(ino) or (await self._namespace.stat(ino)).look is look
+        )
+        if content is None or len(content) != look.size or not is_same or ino in self._handles:
             return
         try:
             pyfuse3.notify_store(pyfuse3.InodeT(ino), 0, bytes(content))

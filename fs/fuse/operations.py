@@ -141,7 +141,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return _attributes(self._namespace.stat(inode))
+        return _attributes(await self._namespace.stat(inode))
 
     @_answered
     async def setattr(
@@ -164,7 +164,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        return self._namespace.target(inode)
+        return await self._namespace.target(inode)
 
     @_answered
     async def mknod(
@@ -321,7 +321,7 @@ class FuseOperations(pyfuse3.Operations):
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
         if mode & os.W_OK and self._namespace.is_read_only(inode):
             return False
-        permissions = self._namespace.stat(inode).look.mode
+        permissions = (await self._namespace.stat(inode)).look.mode
         is_runnable = stat.S_ISDIR(permissions) or permissions & 0o111
         return bool(is_runnable or not mode & os.X_OK)
 
@@ -335,7 +335,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        return self._namespace.xattr_names(inode, is_root=ctx.uid == 0)
+        return await self._namespace.xattr_names(inode, is_root=ctx.uid == 0)
 
     @_answered
     async def setxattr(

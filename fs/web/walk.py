@@ -40,7 +40,7 @@ class Walk:
 
         It is no symbolic link. Raises Refusal where one leads out, else what look-ups raise.
         """
-        found = self._namespace.stat(MOUNT_INO)
+        found = await self._namespace.stat(MOUNT_INO)
         for name in top:
             found = await self._lookup(found.ino, name)
         return await self._below(found, path)
@@ -65,7 +65,7 @@ class Walk:
                 links += 1
                 if links > MAX_LINKS or steps > _MAX_STEPS:
                     raise os_error(errno.ELOOP)
-                target = self._namespace.target(found.ino)
+                target = await self._namespace.target(found.ino)
                 if target.startswith(b"/"):
                     raise _leads_out()
                 names.extendleft(reversed(target.split(b"/")))

@@ -51,6 +51,11 @@ class Many:
             run("find", system.target, "-size", "+1")
             self._publish(system)
         self._record("many.memory", name, memory.peak_bytes)
+        self._remount(system, drops=False)
+        snapshot = (system.mountpoint / "snapshots" / system.target.name / "latest").resolve()
+        with PeakMemory(system.processes()) as memory:
+            self._record("many.walked", name, run("find", snapshot, "-size", "+1", seconds=600))
+        self._record("many.walked_memory", name, memory.peak_bytes)
         return system
 
     def _live(self, system: Libernet, name: str, files: int, play: random.Random) -> None:

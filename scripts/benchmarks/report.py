@@ -92,6 +92,8 @@ MANY_ROWS = (
     Row("many.ls_cold", "  cold", "ms"),
     Row("many.published", "  published after a change", "s"),
     Row("many.memory", "  memory, find and publish", "MiB"),
+    Row("many.walked", "  find in the snapshot", "s"),
+    Row("many.walked_memory", "  memory for that", "MiB"),
 )
 """What is done in a tree of a million files, beside a tree of a thousand."""
 
@@ -221,6 +223,7 @@ MARKS = (
             "commits.memory",
             "reads.memory",
             "many.memory",
+            "many.walked_memory",
         )
     ),
     Mark("start.warm", "start to mounted", 0.7),

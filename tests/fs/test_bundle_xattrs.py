@@ -97,7 +97,7 @@ async def test_a_value_that_is_not_here_is_an_error_of_its_own(node: SharingNode
     with pytest.raises(BlockNotFound):
         await node.caller.xattrs(f"{reference}/d")
     async with node.caller.at(f"{reference}/d") as ino:
-        names = node.node.namespace.xattr_names(ino, is_root=True)
+        names = await node.node.namespace.xattr_names(ino, is_root=True)
         assert names == sorted(expected["d"])
         assert await node.node.namespace.xattr(ino, b"user.\xff/") == b"\0\xff"
         assert await node.node.namespace.xattr(ino, b"user.none") is None

@@ -109,7 +109,7 @@ async def test_a_folder_that_is_known_and_removed_takes_nothing_in(tmp_path: Pat
             await caller.mkdir("backups/b/d")
             async with caller.at("backups/b/d") as ino:
                 await caller.rmdir("backups/b/d")
-                assert node.namespace.stat(ino).look.nlink == 0
+                assert (await node.namespace.stat(ino)).look.nlink == 0
                 assert await node.namespace.children(ino, b"", 10) == []
                 await caller.mkdir("backups/b/e")
                 async with caller.at("backups/b") as parent:

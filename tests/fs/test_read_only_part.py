@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -265,5 +265,28 @@ async def test_numbers_are_given_back(tmp_path: Path) -> None:
             assert one == two
 
 
+async def test_each_of_many_folders_that_are_equal_has_numbers_of_its_own(tmp_path: Path) -> None:
+    async with _running(tmp_path) as run, AsyncExitStack() as known:
+        paths = [f"{number}/{name}" for number in range(100) for name in ("file", "link")]
+        for path in paths:
+            folder, name = path.split("/")
+            if name == "file":
+                await run.caller.mkdir(f"backups/b/{folder}")
+                await run.caller.create(f"backups/b/{path}", b"content")
+            else:
+                await run.caller.symlink(f"backups/b/{path}", "target")
+        shown = f"snapshots/b/{(await run.node.publisher.publish(run._backup())).name}"
+        inos = [await known.enter_async_context(run.caller.at(f"{shown}/{p}")) for p in paths]
+        assert len({*inos}) == len(paths)
+        for path, ino in zip(paths, inos, strict=True):
+            assert await run.node.namespace.stat(ino) is not None
+            if path.endswith("link"):
+                assert await run.node.namespace.target(ino) == b"target"
+            else:
+                handle = await run.node.namespace.open(ino, os.O_RDONLY)
+                assert bytes(await run.node.namespace.read(handle, 0, 100)) == b"content"
+                run.node.namespace.close(handle)
+
+
 async def _stat(run: Run, ino: int) -> None:
-    run.node.namespace.stat(ino)
+    await run.node.namespace.stat(ino)

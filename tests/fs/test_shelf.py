@@ -183,7 +183,7 @@ async def test_a_bundle_from_elsewhere_is_not_fetched_before_it_is_looked_into(
     async with sharing_node(tmp_path / "other", source) as other:
         await other.open(reference, "name")
         async with other.caller.at("bundles/name") as ino:
-            before = other.caller.namespace.stat(ino).look
+            before = (await other.caller.namespace.stat(ino)).look
             assert await other.caller.names("bundles") == ["name"]
             assert source.times == 0
             assert await other.caller.names("bundles/name") == ["f"]

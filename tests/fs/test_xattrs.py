@@ -234,7 +234,7 @@ async def test_attributes_are_durable_with_an_fsync_and_changes_are_refused_else
             for path in ("", "snapshots", "bundles", "sha256"):
                 async with caller.at(path) as ino:
                     assert await node.namespace.xattr(ino, b"user.a") is None
-                    assert node.namespace.xattr_names(ino, is_root=True) == []
+                    assert await node.namespace.xattr_names(ino, is_root=True) == []
                     with pytest.raises(OSError) as caught:
                         await node.namespace.set_xattr(ino, b"user.a", b"1")
                     assert caught.value.errno == errno.EROFS

@@ -128,7 +128,7 @@ class Caller:
         """Return all extended attributes, as root sees them."""
         found = {}
         async with self.at(path) as ino:
-            for name in self.namespace.xattr_names(ino, is_root=True):
+            for name in await self.namespace.xattr_names(ino, is_root=True):
                 value = await self.namespace.xattr(ino, name)
                 assert value is not None
                 found[name] = value
@@ -156,11 +156,11 @@ class Caller:
 
     async def stat(self, path: str) -> Entry:
         async with self.at(path) as ino:
-            return self.namespace.stat(ino)
+            return await self.namespace.stat(ino)
 
     async def readlink(self, path: str) -> str:
         async with self.at(path) as ino:
-            return os.fsdecode(self.namespace.target(ino))
+            return os.fsdecode(await self.namespace.target(ino))
 
     async def names(self, path: str, *, limit: int = _LIST_ENTRIES) -> list[str]:
         """Return the names in a folder, listed *limit* at a time."""
