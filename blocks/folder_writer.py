@@ -4,9 +4,8 @@ Equal folders give equal bytes, so that what did not change is neither sealed no
 rules and why they are as they are: README.md.
 """
 
-import hashlib
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import chain
@@ -22,7 +21,6 @@ from libernet.blocks.entries import (
     Attributes,
     FileEntry,
     FolderKeys,
-    PageKeys,
     Part,
     PartKeys,
     PartListKeys,
@@ -34,7 +32,8 @@ from libernet.blocks.entries import (
 from libernet.blocks.errors import BlockTooLarge
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.blocks.list_cuts import NEVER, CutRule, runs
-from libernet.blocks.names import key_of, name_of
+from libernet.blocks.names import key_of
+from libernet.blocks.page_writer import Named, PageWriter, StoredPage, listing_json
 from libernet.blocks.reference import Reference
 
 INLINE_BYTES: Final = 64 * 1024
@@ -55,10 +54,12 @@ MAX_ENTRY_BYTES: Final = 768 * 1024
 # What an entry without xattr adds to its document if it is referenced: 147 are the url's.
 _REFERENCED_BYTES = 320
 
-# Entries have about 330 bytes: pages of 84 to 512 KiB, 250 KiB on average.
-_PAGE_RULE = CutRule(shortest=256, one_in=512, heaviest=512 * 1024)
 # Lists of 1,024 parts on average; 4,096 with sizes of 19 digits have 780 KiB.
 _PARTS_RULE = CutRule(shortest=256, one_in=768, heaviest=4096)
+
+_MANY_NAMES = 1000
+"""So many entries, of at least 70 bytes each, leave no room for children that are not always
+inlined: so what one entry is does not depend on the others."""
 
 _FEW_PARTS = 300  # they have at most 194 bytes each: never over SPILL_BYTES
 
@@ -85,30 +86,14 @@ class FolderDocument:
     """Hold the JSON of a folder's document.
 
     *levels* counts the levels of folders in it: 1 if none is inlined. *json_bytes* is the length of
-    the JSON; over MAX_CHUNK_BYTES that of what was stored in the pages that the JSON refers to.
+    the JSON; over MAX_CHUNK_BYTES that of what was stored in the *pages* that the JSON refers to.
     """
 
     json: bytes
     levels: int
     attributes: Attributes
     json_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """An entry on its way into a page."""
-
-    name: bytes
-    key: str
-    entry: Raw
-    is_folder: bool = False
-
-    @property
-    def weight(self) -> int:
-        return len(self.key) + len(self.entry)
-
-    def mark(self) -> int:
-        return _name_mark(self.key, 0)
+    pages: tuple[StoredPage, ...] = ()
 
 
 class FolderWriter:
@@ -121,6 +106,7 @@ class FolderWriter:
 
     def __init__(self, put: Callable[[bytes], Reference]) -> None:
         self._put = put
+        self._pages = PageWriter(put)
 
     def file(self, attributes: Attributes, size: int, parts: Sequence[Part]) -> Raw:
         """Return the entry of a regular file, after storing its lists of parts where they spill.
@@ -177,11 +163,11 @@ class FolderWriter:
         and no more of *files* is in memory at one time than one page holds.
         Raises FormatError for a name that no file can have, ValueError where one occurs twice.
         """
-        coming = (_Named(name, key_of(name), entry) for name, entry in files)
+        coming = (Named(name, key_of(name), entry) for name, entry in files)
         first = list(_up_to(MAX_CHUNK_BYTES, coming))
         attributes = self._with_large_stored(attributes)
         head = _head(attributes)
-        own_bytes = len(_listing_json(head, first))
+        own_bytes = len(listing_json(head, first))
         inlined = _choose_inlined(own_bytes, folders)
         levels = 1 + max((child.levels for child in folders if child.name in inlined), default=0)
         by_name = sorted(folders, key=attrgetter("name"))
@@ -189,37 +175,61 @@ class FolderWriter:
         entries = _ascending(merge(chain(first, coming), children, key=attrgetter("name")))
         if own_bytes <= MAX_CHUNK_BYTES:  # then these are all files
             listed = list(entries)
-            json = _listing_json(head, listed)
+            json = listing_json(head, listed)
             if len(json) <= MAX_CHUNK_BYTES:
                 return FolderDocument(json, levels, attributes, len(json))
             entries = iter(listed)
-        return self._wide(attributes, entries, levels)
+        return self._wide(attributes, self._pages.written(entries))
+
+    def renewed(
+        self,
+        attributes: Attributes,
+        former: Sequence[StoredPage],
+        changed: Collection[bytes],
+        entries: Callable[[bytes], Iterable[tuple[bytes, Raw] | ChildFolder]],
+    ) -> FolderDocument | None:
+        """Return what folder() would, of a wide one whose pages were *former*; None if unsure.
+
+        Only names in *changed* came, went or have another entry since then. *entries* yields files
+        and folders as they are now, from a name on, ascending: those of the pages that change.
+        """
+        if sum(page.names for page in former) < _MANY_NAMES:
+            return None
+        attributes = self._with_large_stored(attributes)
+        pages = self._pages.renewed(
+            former, changed, lambda first: _ascending(map(self._alone, entries(first)))
+        )
+        if sum(page.names for page in pages) < _MANY_NAMES:
+            return None
+        if sum(page.weight for page in pages) <= MAX_CHUNK_BYTES:
+            return None  # it may fit into one document now
+        return self._wide(attributes, pages)
 
     def store(self, document: FolderDocument) -> Reference:
         """Store *document* and return what opens the folder."""
         return self._put(document.json)
 
-    def _wide(
-        self, attributes: Attributes, entries: Iterator[_Named], levels: int
-    ) -> FolderDocument:
-        """Store pages of *entries*; return what refers to them."""
-        head = _head(attributes)
-        pages = []
-        json_bytes = 0
-        for run in runs(
-            entries, lambda entry: _name_mark(entry.key, 0), attrgetter("weight"), _PAGE_RULE
-        ):
-            pages.append(self._put_page(run))
-            json_bytes += sum(entry.weight for entry in run)
-        level = 1
-        while len(json := _pages_json(head, pages)) > MAX_CHUNK_BYTES:
-            pages = self._put_page_lists(pages, level)
-            level += 1
-        return FolderDocument(json, levels, attributes, max(json_bytes, MAX_CHUNK_BYTES + 1))
+    def _wide(self, attributes: Attributes, pages: Sequence[StoredPage]) -> FolderDocument:
+        """Return a document that refers to *pages*."""
+        weight = sum(page.weight for page in pages)
+        return FolderDocument(
+            self._pages.index(_head(attributes), pages),
+            levels=1,
+            attributes=attributes,
+            json_bytes=max(weight, MAX_CHUNK_BYTES + 1),
+            pages=tuple(pages),
+        )
 
-    def _named(self, child: ChildFolder, *, inline: bool) -> _Named:
+    def _alone(self, entry: tuple[bytes, Raw] | ChildFolder) -> Named:
+        """Return an entry of a folder in which the others leave no room for inlining."""
+        if isinstance(entry, ChildFolder):
+            return self._named(entry, inline=_is_always_inlined(entry))
+        name, file = entry
+        return Named(name, key_of(name), file)
+
+    def _named(self, child: ChildFolder, *, inline: bool) -> Named:
         entry = self._folder_entry(child, inline=inline)
-        return _Named(child.name, key_of(child.name), entry, is_folder=True)
+        return Named(child.name, key_of(child.name), entry, is_folder=True)
 
     def _folder_entry(self, child: ChildFolder, *, inline: bool) -> Raw:
         if inline:
@@ -262,24 +272,8 @@ class FolderWriter:
         reference = self._put(ENCODER.encode(document))
         return PartListKeys(size=sum([keys.size for keys in contents]), url=str(reference))
 
-    def _put_page(self, entries: Sequence[_Named]) -> PageKeys:
-        page = _listing_json({"version": VERSION}, entries)
-        return PageKeys(first=entries[0].key, url=str(self._put(page)))
 
-    def _put_page_lists(self, pages: Sequence[PageKeys], level: int) -> list[PageKeys]:
-        """Store *pages* in pages of their own, as there are too many for one block."""
-        return [
-            PageKeys(first=run[0].first, url=str(self._put(_pages_json({"version": VERSION}, run))))
-            for run in runs(
-                pages,
-                lambda page: _name_mark(page.first, level),
-                lambda page: len(page.first) + len(page.url),
-                _PAGE_RULE,
-            )
-        ]
-
-
-def _ascending(entries: Iterable[_Named]) -> Iterator[_Named]:
+def _ascending(entries: Iterable[Named]) -> Iterator[Named]:
     """Yield *entries*; ValueError where a name is not behind the one before."""
     last: bytes | None = None
     for entry in entries:
@@ -290,7 +284,7 @@ def _ascending(entries: Iterable[_Named]) -> Iterator[_Named]:
         yield entry
 
 
-def _up_to(limit: int, entries: Iterator[_Named]) -> Iterator[_Named]:
+def _up_to(limit: int, entries: Iterator[Named]) -> Iterator[Named]:
     """Yield *entries* up to the first with which they weigh more than *limit*."""
     weight = 0
     for entry in entries:
@@ -307,11 +301,15 @@ def _choose_inlined(own_bytes: int, folders: Sequence[ChildFolder]) -> set[bytes
     room -= sum([len(child.name) + _REFERENCED_BYTES for child in folders])
     for child in sorted(folders, key=lambda child: (child.json_bytes, child.name)):
         growth = child.json_bytes - _REFERENCED_BYTES
-        fits = growth < room or child.json_bytes <= ALWAYS_INLINED_BYTES
-        if fits and child.levels < MAX_LEVELS:
+        fits = growth < room and child.levels < MAX_LEVELS
+        if fits or _is_always_inlined(child):
             inlined.add(child.name)
             room -= growth
     return inlined
+
+
+def _is_always_inlined(child: ChildFolder) -> bool:
+    return child.json_bytes <= ALWAYS_INLINED_BYTES and child.levels < MAX_LEVELS
 
 
 def _entry(keys: FileEntry | FolderKeys) -> Raw:
@@ -336,28 +334,6 @@ def _head(attributes: Attributes) -> dict[str, object]:
     }
     _not_too_large(ENCODER.encode(head))
     return head
-
-
-def _listing_json(head: Mapping[str, object], entries: Iterable[_Named]) -> bytes:
-    listing = dict(head)
-    files: dict[str, Raw] = {}
-    folders: dict[str, Raw] = {}
-    for entry in entries:
-        (folders if entry.is_folder else files)[entry.key] = entry.entry
-    if files:
-        listing["files"] = files
-    if folders:
-        listing["directories"] = folders
-    return ENCODER.encode(listing)
-
-
-def _pages_json(head: Mapping[str, object], pages: Sequence[PageKeys]) -> bytes:
-    return ENCODER.encode({**head, "pages": pages})
-
-
-def _name_mark(key: str, level: int) -> int:
-    """Return the mark of the name with *key* for cuts on *level*: each takes other bytes."""
-    return _mark(hashlib.sha256(name_of(key)).digest()[8 * level :])
 
 
 def _mark(digest: bytes) -> int:

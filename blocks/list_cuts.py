@@ -34,18 +34,24 @@ def runs(
     Marks are hashes of what does not change while an item stays the same one. They alone decide,
     whatever an item weighs, except that a run over the limit is cut further, within itself.
     """
+    for run in whole_runs(items, mark, rule):
+        yield from light_runs(run, mark, weight, rule.heaviest)
+
+
+def whole_runs(items: Iterable[T], mark: Callable[[T], int], rule: CutRule) -> Iterator[list[T]]:
+    """Yield the runs that marks alone make. What comes behind the start of one decides about it."""
     threshold = MARKS // rule.one_in
     run: list[T] = []
     for item in items:
         if len(run) >= rule.shortest and mark(item) < threshold:
-            yield from _light_runs(run, mark, weight, rule.heaviest)
+            yield run
             run = []
         run.append(item)
     if run:
-        yield from _light_runs(run, mark, weight, rule.heaviest)
+        yield run
 
 
-def _light_runs(
+def light_runs(
     run: list[T], mark: Callable[[T], int], weight: Callable[[T], int], heaviest: int
 ) -> Iterator[list[T]]:
     """Yield *run*, cut while it is too heavy before the smallest mark in the middle half of it.
@@ -58,5 +64,5 @@ def _light_runs(
         yield run
         return
     place = min(range(max(1, items // 4), max(2, items * 3 // 4)), key=lambda at: mark(run[at]))
-    yield from _light_runs(run[:place], mark, weight, heaviest)
-    yield from _light_runs(run[place:], mark, weight, heaviest)
+    yield from light_runs(run[:place], mark, weight, heaviest)
+    yield from light_runs(run[place:], mark, weight, heaviest)

@@ -32,6 +32,9 @@ _PRAGMAS = (
 )
 
 
+_EVER = 2**63 - 1
+
+
 @dataclass(slots=True)
 class Batch:
     """What one generation changes.
@@ -121,21 +124,8 @@ class Journal:
         Returns the number that it got.
         """
         with self.transaction() as connection:
-            connection.executemany(
-                # A folder may have gone from the journal while it was being published.
-                "INSERT OR REPLACE INTO folder_document"
-                " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM inode WHERE ino = ?1)",
-                (
-                    (
-                        document.ino,
-                        snapshot.generation,
-                        document.json_bytes,
-                        document.levels,
-                        str(document.reference) if document.reference else None,
-                    )
-                    for document in documents
-                ),
-            )
+            for document in documents:
+                _record_document(connection, document, snapshot.generation)
             recorded = connection.execute(
                 "INSERT INTO snapshot (backup, backup_name, name, reference, generation,"
                 " published_ns) VALUES (?, ?, ?, ?, ?, ?)",
@@ -200,6 +190,12 @@ class Journal:
             "INSERT OR REPLACE INTO entry VALUES (?, ?, ?)",
             (entry for entry in batch.entries if entry[2] is not None),
         )
+        if _has_pages(connection):
+            connection.executemany(
+                "INSERT OR REPLACE INTO changed_name SELECT ?1, ?2, ?3"
+                " WHERE EXISTS (SELECT 1 FROM folder_page WHERE ino = ?1)",
+                ((parent, name, batch.generation) for parent, name, _ in batch.entries),
+            )
 
     def _remove_unlinked(self) -> None:
         """Finish the removal of inodes that were open without a name at the last end.
@@ -232,8 +228,55 @@ def mark_changed(connection: sqlite3.Connection, touched: Iterable[int], generat
         "WITH RECURSIVE above (ino) AS ("
         " SELECT ino FROM touched"
         " UNION SELECT entry.parent FROM entry JOIN above ON entry.ino = above.ino)"
-        " UPDATE inode SET changed = ? WHERE ino IN (SELECT ino FROM above)",
-        (generation,),
+        " INSERT OR IGNORE INTO touched SELECT ino FROM above"
+    )
+    connection.execute(
+        "UPDATE inode SET changed = ? WHERE ino IN (SELECT ino FROM touched)", (generation,)
+    )
+    if _has_pages(connection):
+        connection.execute(
+            "INSERT OR REPLACE INTO changed_name SELECT parent, name, ?"
+            " FROM touched JOIN entry USING (ino)"
+            " WHERE EXISTS (SELECT 1 FROM folder_page WHERE folder_page.ino = parent)",
+            (generation,),
+        )
+
+
+def _has_pages(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM folder_page LIMIT 1").fetchone() is not None
+
+
+def _record_document(
+    connection: sqlite3.Connection, document: FolderDocumentRow, generation: int
+) -> None:
+    """Write down what publishing learned about a folder as it was in that generation."""
+    ino = document.ino
+    found = connection.execute(
+        "SELECT changed, EXISTS (SELECT 1 FROM folder_page WHERE folder_page.ino = inode.ino)"
+        " FROM inode WHERE ino = ?",
+        (ino,),
+    ).fetchone()
+    if found is None:
+        return  # it has gone from the journal while it was being published
+    changed, had_pages = found
+    reference = str(document.reference) if document.reference else None
+    connection.execute(
+        "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?)",
+        (ino, generation, document.json_bytes, document.levels, reference),
+    )
+    if document.pages is None:
+        return
+    # What changed since then was noted only if there were pages already.
+    is_followed = had_pages or changed <= generation
+    pages = document.pages if is_followed else ()
+    connection.execute("DELETE FROM folder_page WHERE ino = ?", (ino,))
+    connection.executemany(
+        "INSERT INTO folder_page VALUES (?, ?, ?, ?, ?, ?)",
+        ((ino, page.first, page.starts_run, page.names, page.weight, page.url) for page in pages),
+    )
+    connection.execute(
+        "DELETE FROM changed_name WHERE parent = ? AND generation <= ?",
+        (ino, generation if pages else _EVER),
     )
 
 

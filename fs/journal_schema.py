@@ -4,7 +4,7 @@ import sqlite3
 
 from libernet.blocks.errors import StoreVersion
 
-VERSION = 3
+VERSION = 4
 
 _TABLES = """
 -- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
@@ -131,7 +131,35 @@ CREATE TRIGGER snapshot_forgotten AFTER DELETE ON snapshot BEGIN
 END;
 """
 
-_STEPS = (_TABLES, _NEW_IN_2, _NEW_IN_3)
+_NEW_IN_4 = """
+-- The pages of a folder's document, where it is too wide for one block: the first name, whether it
+-- begins a run (blocks/page_writer.py), how many names it has, what they weigh, what opens it. They
+-- show the folder as its row in folder_document says, but for the names in changed_name.
+CREATE TABLE folder_page (
+    ino        INTEGER NOT NULL,
+    first      BLOB NOT NULL,
+    starts_run INTEGER NOT NULL,
+    names      INTEGER NOT NULL,
+    weight     INTEGER NOT NULL,
+    url        TEXT NOT NULL,
+    PRIMARY KEY (ino, first)
+) WITHOUT ROWID;
+
+-- Names in folders with pages that came, went or lead to something that changed since, and in which
+-- generation last.
+CREATE TABLE changed_name (
+    parent     INTEGER NOT NULL,
+    name       BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    PRIMARY KEY (parent, name)
+) WITHOUT ROWID;
+CREATE TRIGGER folder_document_forgotten AFTER DELETE ON folder_document BEGIN
+    DELETE FROM folder_page WHERE ino = OLD.ino;
+    DELETE FROM changed_name WHERE parent = OLD.ino;
+END;
+"""
+
+_STEPS = (_TABLES, _NEW_IN_2, _NEW_IN_3, _NEW_IN_4)
 """What makes each version of the one before it."""
 
 

@@ -6,7 +6,8 @@ is known of its document costs one row. Runs in a thread; everything it reads is
 
 import errno
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from operator import itemgetter
 
 import msgspec
@@ -23,6 +24,10 @@ from libernet.fs.sealing import ChunkMaker, SealedChunk, ranges_to_seal
 from libernet.fs.tree import os_error
 
 _KEPT_JSON_BYTES = 64 * 1024  # a longer document is stored at once and let go: no parent inlines it
+
+_AT_ONCE = 500
+
+_MANY_OF = 4  # where one of so many names in a wide folder changed, most of its pages have
 
 
 class TreeDocuments:
@@ -47,7 +52,9 @@ class TreeDocuments:
         """
         for ino in reversed(self._changed_folders(root)):
             document = self._document(ino)
-            self.rows[ino] = FolderDocumentRow(ino, document.json_bytes, document.levels, None)
+            self.rows[ino] = FolderDocumentRow(
+                ino, document.json_bytes, document.levels, None, document.pages
+            )
             self._documents[ino] = document
             if document.json_bytes > _KEPT_JSON_BYTES:
                 self._stored(ino)
@@ -72,15 +79,15 @@ class TreeDocuments:
 
     def _changed_folders(self, root: int) -> list[int]:
         """Return the folders whose documents are not known any more, parents before children."""
+        known = self._reader.folder_document(root)
+        if known is not None:
+            self.rows[root] = known
+            return []
         changed, waiting = [], [root]
         while waiting:
             ino = waiting.pop()
-            known = self._reader.folder_document(ino)
-            if known is not None:
-                self.rows[ino] = known
-                continue
             changed.append(ino)
-            waiting.extend(self._reader.child_folders(ino))
+            waiting.extend(self._reader.unpublished_folders(ino))
         return changed
 
     def _document(self, ino: int) -> FolderDocument:
@@ -90,6 +97,34 @@ class TreeDocuments:
             return kept
         folder = self._reader.inode(ino)
         assert folder is not None, "a folder in one committed state does not vanish from it"
+        return self._renewed(folder) or self._written(folder)
+
+    def _renewed(self, folder: Inode) -> FolderDocument | None:
+        """Write what changed of a wide folder's document; None if it must be written anew."""
+        former = self._reader.folder_pages(folder.ino)
+        few = sum(page.names for page in former) // _MANY_OF
+        changed = self._reader.changed_names(folder.ino, few + 1)
+        if not former or len(changed) > few:
+            return None
+        below: list[int] = []
+
+        def entries(first: bytes) -> Iterator[tuple[bytes, Raw] | ChildFolder]:
+            for name, inode in self._children(folder.ino, first):
+                if inode.is_folder:
+                    below.append(inode.ino)
+                    yield self._child(name, inode)
+                else:
+                    yield name, self._entry(inode)
+
+        attributes = self._attributes(folder)
+        document = self._writer.renewed(attributes, former, changed, entries)
+        if document is not None:
+            for ino in below:
+                self._documents.pop(ino, None)
+        return document
+
+    def _written(self, folder: Inode) -> FolderDocument:
+        ino = folder.ino
         below = self._folders_in(ino)
         folders = [self._child(name, inode) for name, inode in below]
         # One by one: a folder with a million of them is not in memory as a whole.
@@ -110,11 +145,12 @@ class TreeDocuments:
             found += [(name, inode) for parent, name in self._reader.names(child) if parent == ino]
         return sorted(found, key=itemgetter(0))
 
-    def _children(self, ino: int) -> Iterable[tuple[bytes, Inode]]:
-        after = b""
-        while page := self._reader.children(ino, after, 1000):
+    def _children(self, ino: int, first: bytes = b"") -> Iterator[tuple[bytes, Inode]]:
+        """Yield what is in a folder from the name *first* on, by name."""
+        page = self._reader.children_from(ino, first, _AT_ONCE)
+        while page:
             yield from page
-            after = page[-1][0]
+            page = self._reader.children(ino, page[-1][0], _AT_ONCE)
 
     def _child(self, name: bytes, inode: Inode) -> ChildFolder:
         row = self.rows.get(inode.ino) or self._reader.folder_document(inode.ino)
@@ -135,7 +171,7 @@ class TreeDocuments:
         if row.reference is not None:
             return row.reference
         reference = self._writer.store(self._document(ino))
-        self.rows[ino] = FolderDocumentRow(ino, row.json_bytes, row.levels, reference)
+        self.rows[ino] = replace(row, reference=reference)
         return reference
 
     def _entry(self, inode: Inode) -> Raw:

@@ -15,16 +15,15 @@ from libernet.blocks.streams import StreamAddress
 from libernet.fs.check.content_rules import not_own
 from libernet.fs.check.findings import Finding, Severity
 from libernet.fs.check.paths import Paths, Rows
+from libernet.fs.journal_reader import KEPT_DOCUMENTS
 from libernet.fs.publications import Kind
 
-_ROWS = """
+_ROWS = f"""
 SELECT 'snapshot', number, backup_name, name, reference FROM snapshot
 UNION ALL SELECT 'share', reference, path, NULL, reference FROM share
 UNION ALL SELECT kind, reference, path, NULL, reference FROM publication
 UNION ALL SELECT 'opened', name, name, NULL, reference FROM opened
-UNION ALL SELECT 'folder_document', ino, ino, NULL, reference
-    FROM folder_document JOIN inode USING (ino)
-    WHERE reference IS NOT NULL AND changed <= generation
+UNION ALL SELECT 'folder_document', ino, ino, NULL, reference {KEPT_DOCUMENTS}
 """
 # Snapshots first: what is missing is told of the first that needs it.
 

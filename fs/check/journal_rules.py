@@ -283,6 +283,18 @@ RULES = (
         f" OR json_bytes < 1 OR levels < 1 OR {_not('integer', 'json_bytes', 'levels')}",
     ),
     Rule(
+        "folder-page",
+        Subject.INODE,
+        "what publishing noted about the pages of the folder is not possible",
+        "SELECT ino FROM folder_page"
+        " WHERE ino NOT IN (SELECT ino FROM folder_document WHERE reference IS NOT NULL)"
+        f" OR {bad_name('first')} OR names < 1 OR weight < 1 OR typeof(url) <> 'text'"
+        f" OR starts_run NOT IN (0, 1) OR {_not('integer', 'starts_run', 'names', 'weight')}"
+        " UNION SELECT parent FROM changed_name"
+        " WHERE parent NOT IN (SELECT ino FROM folder_page)"
+        f" OR {bad_name('name')} OR typeof(generation) <> 'integer'",
+    ),
+    Rule(
         "snapshot",
         Subject.ROW,
         "the snapshot's backup, name or time is not possible",

@@ -26,6 +26,12 @@ def mend_published(bench: Workbench) -> None:
     _look_at_blocks(bench)
 
 
+def forget_pages(bench: Workbench) -> None:
+    """Forget what publishing noted about pages: nothing here notes which names it changed."""
+    bench.rows("DELETE FROM folder_page")
+    bench.rows("DELETE FROM changed_name")
+
+
 def mend_generations(bench: Workbench) -> int:
     """Let nothing be of a later generation than the last; return that.
 
@@ -88,6 +94,8 @@ def _forget_document(bench: Workbench, ino: object, reason: str) -> None:
 
 
 def _mend_columns(bench: Workbench) -> None:
+    for (ino,) in bench.rows(QUERIES["folder-page"]):
+        bench.did(bench.paths.of(ino), "what was noted about its pages was not possible")
     for (ino,) in bench.rows(QUERIES["folder-document"]):
         _forget_document(bench, ino, "what was noted about it was not possible")
     for table, column in (

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from libernet.blocks import folder_writer
+from libernet.blocks import folder_writer, page_writer
 from libernet.blocks.documents import (
     MAX_LEVELS,
     Attributes,
@@ -499,7 +499,8 @@ def test_a_removed_file_rewrites_a_few_blocks_also_where_a_page_starts_with_it(
 
 def test_too_many_pages_for_one_index_are_paged_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_writer, "MAX_CHUNK_BYTES", 8 * 1024)
-    monkeypatch.setattr(folder_writer, "_PAGE_RULE", CutRule(4, 4, 2 * 1024))
+    monkeypatch.setattr(page_writer, "MAX_CHUNK_BYTES", 8 * 1024)
+    monkeypatch.setattr(page_writer, "_PAGE_RULE", CutRule(4, 4, 2 * 1024))
     some = Folder(
         FOLDER,
         {b"%d" % number: small_file(number) for number in range(6000)},

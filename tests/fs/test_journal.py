@@ -320,7 +320,8 @@ def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None
         connection.executescript(
             "DROP TABLE publication; DROP TABLE xattr; DROP TRIGGER snapshot_forgotten;"
             "DROP TABLE snapshot_tag; ALTER TABLE snapshot DROP COLUMN note;"
-            "PRAGMA user_version = 1;"
+            "DROP TRIGGER folder_document_forgotten; DROP TABLE folder_page;"
+            "DROP TABLE changed_name; PRAGMA user_version = 1;"
         )
     connection.close()
     assert _dump(path) != as_new

@@ -111,6 +111,14 @@ BROKEN: list[tuple[str, set[tuple[str, str]]]] = [
     ("INSERT INTO xattr VALUES (99999, x'61', x'')", {("xattr", "#99999")}),
     ("INSERT INTO xattr VALUES ({b/small}, x'', x'')", {("xattr", f"{B}/small")}),
     (
+        "INSERT INTO folder_page VALUES ({b}, x'61', 1, 0, 1, '/sha256/1')",
+        {("folder-page", B)},
+    ),
+    (
+        "INSERT INTO changed_name VALUES ({b}, x'61', 1)",
+        {("folder-page", B)},
+    ),
+    (
         "UPDATE folder_document SET levels = 0 WHERE ino = {b/sub}",
         {("folder-document", f"{B}/sub")},
     ),

@@ -31,6 +31,12 @@ _SIZES: dict[str, dict[str, object]] = {
         "XATTR_SPILL_BYTES": XATTR_SPILL_BYTES,
         "_FEW_PARTS": 4,
         "_PARTS_RULE": CutRule(shortest=2, one_in=3, heaviest=8),
+        "MAX_CHUNK_BYTES": CHUNK_BYTES,
+        "_MANY_NAMES": 40,
+    },
+    "blocks.page_writer": {
+        "MAX_CHUNK_BYTES": CHUNK_BYTES,
+        "_PAGE_RULE": CutRule(shortest=4, one_in=8, heaviest=3 * _KIB),
     },
     "fs.sealing": {
         "MAX_CHUNK_BYTES": CHUNK_BYTES,
