@@ -49,7 +49,9 @@ from libernet.fs.opened_documents import OpenedDocument
 from libernet.fs.tree import os_error
 
 _LISTINGS = 32
-"""Parsed documents kept: at most 32 of 1 MiB each."""
+_LISTED_BYTES = 4 * 1024 * 1024
+"""Parsed documents kept, and what they may have of JSON: parsed, that takes some eight times as
+much memory."""
 
 
 class Bundles:
@@ -90,7 +92,7 @@ class Bundles:
             return opened
         plaintext = await self._plaintext(reference, origin)
         try:
-            return self._keep(reference, parse_document(plaintext))
+            return self._keep(reference, parse_document(plaintext), len(plaintext))
         except UnknownVersion:
             raise
         except FormatError:
@@ -111,15 +113,17 @@ class Bundles:
             parser=self._parser,
             is_here=self._is_here,
         )
-        return self._keep(reference, bundle.document, growth, index=bundle.index)
+        return self._keep(
+            reference, bundle.document, len(plaintext), growth=growth, index=bundle.index
+        )
 
     async def page(self, page: Page, origin: Origin) -> OpenedDocument:
         """Return what a page of a wide folder lists."""
         reference = page.reference()
         opened = self._kept(reference)
         if opened is None:
-            listing = parse_page(await self._plaintext(reference, origin), page)
-            opened = self._keep(reference, listing)
+            plaintext = await self._plaintext(reference, origin)
+            opened = self._keep(reference, parse_page(plaintext, page), len(plaintext))
             opened.first = page.first
         return opened
 
@@ -138,22 +142,28 @@ class Bundles:
         self,
         reference: Reference,
         listing: Listing,
-        growth: Growth | None = None,
+        json_bytes: int,
         *,
+        growth: Growth | None = None,
         index: bytes | None = None,
     ) -> OpenedDocument:
         small_files = growth or SmallFiles(listing)
-        opened = OpenedDocument(listing, small_files, Subfolders(listing), growth, index)
+        opened = OpenedDocument(
+            listing, small_files, Subfolders(listing), json_bytes, growth, index
+        )
         self._opened[reference] = opened
         self._opened.move_to_end(reference)
-        while len(self._opened) > _LISTINGS or (
-            growth and len(self._opened) > 1 and self._entries() > MAX_ENTRIES
-        ):
+        while len(self._opened) > 1 and self._is_too_much():
             self._opened.popitem(last=False)
         return opened
 
-    def _entries(self) -> int:
-        return sum(each.entries for each in self._opened.values())
+    def _is_too_much(self) -> bool:
+        opened = self._opened.values()
+        return (
+            len(opened) > _LISTINGS
+            or sum([each.json_bytes for each in opened]) > _LISTED_BYTES
+            or sum([each.entries for each in opened]) > MAX_ENTRIES
+        )
 
 
 class BundleFolder(FolderNode):

@@ -23,6 +23,7 @@ class OpenedDocument:
     listing: Listing
     small_files: FilesAhead
     subfolders: Subfolders
+    json_bytes: int
     growth: Growth | None = None
     index: bytes | None = None
     first: bytes = b""
