@@ -342,6 +342,11 @@ def test_times_are_kept_to_the_nanosecond_and_within_what_can_be_stored(
     shared_node.libernet("sync")
 
 
+def test_programs_are_told_to_write_a_mebibyte_at_a_time(backup: Path) -> None:
+    (backup / "file").write_bytes(b"x")
+    assert (backup / "file").stat().st_blksize == 1024 * 1024
+
+
 def test_the_disk_shown_is_the_one_that_the_state_is_on(shared_node: Node, backup: Path) -> None:
     shown, real = os.statvfs(backup), os.statvfs(shared_node.state)
     assert (shown.f_blocks * shown.f_frsize, shown.f_namemax) == (
