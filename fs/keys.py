@@ -196,6 +196,27 @@ _ALL = (
     Key("held_bytes", "blocks kept for those nodes", "N", _number_text, _whole(0, 2**62)),
     Key("guest_bytes", "blocks kept for who does not sign", "N", _number_text, _whole(0, 2**62)),
     Key(
+        "upload_bytes_per_second",
+        "most that goes to other nodes, 0 for no limit",
+        "N",
+        _number_text,
+        _whole(0, 2**40),
+    ),
+    Key(
+        "download_bytes_per_second",
+        "most that comes from them, 0 for no limit",
+        "N",
+        _number_text,
+        _whole(0, 2**40),
+    ),
+    Key(
+        "max_connections",
+        "connections from other nodes at one time",
+        "N",
+        _number_text,
+        _whole(1, 10_000),
+    ),
+    Key(
         "publish_after_seconds",
         "rest after which a changed backup is published",
         "N",

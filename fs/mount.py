@@ -103,5 +103,8 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         peers=tuple(PeerAddress.parse(peer) for peer in settings.peers),
         private_network=settings.private_network,
         lan=settings.lan,
+        upload_bytes_per_second=settings.upload_bytes_per_second,
+        download_bytes_per_second=settings.download_bytes_per_second,
+        max_connections=settings.max_connections,
         accept=AcceptanceRules.parse(settings.accept_from, settings.accept_unsigned_from),
     )

@@ -22,6 +22,9 @@ wins. The keys, with their defaults:
                                  this machine itself may: such blocks go first
     held_bytes = 10737418240     blocks kept for those nodes
     guest_bytes = 1073741824     blocks kept for whoever does not sign
+    upload_bytes_per_second = 0  most that goes to other nodes; 0 for no limit
+    download_bytes_per_second = 0  the same for what comes from them
+    max_connections = 128        from other nodes at one time
     publish_after_seconds = 10   rest after which a changed backup is published, 0 to 86400
     checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 4
     poll_shim = true             fetch requests of the kernel by the faster loop
@@ -75,6 +78,9 @@ class Settings:
     accept_unsigned_from: tuple[str, ...] = ()
     held_bytes: int = HELD_BYTES
     guest_bytes: int = GUEST_BYTES
+    upload_bytes_per_second: int = 0
+    download_bytes_per_second: int = 0
+    max_connections: int = 128
     publish_after_seconds: float = 10.0
     checkpoint_seconds: float = 3.0
     poll_shim: bool = True

@@ -20,6 +20,8 @@ from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.discovery import Discovery
 from libernet.net.exchange.admission import AcceptanceRules, Admission
 from libernet.net.exchange.client import ExchangeClient
+from libernet.net.exchange.connection import MAX_CONNECTIONS, ServerLimits
+from libernet.net.exchange.line import Line, Lines
 from libernet.net.exchange.offer import StoreOffer
 from libernet.net.exchange.reception import Reception, StoreIntake
 from libernet.net.exchange.server import ExchangeServer
@@ -47,7 +49,7 @@ class NetworkSettings:
     *peers* are asked for blocks and are the nodes through which the DHT is joined. Private
     addresses that the DHT names are dialled on a *private_network* only. With *lan* nodes on the
     same local network are found, unless this one is bound to loopback. Others' blocks are kept as
-    *accept* says.
+    *accept* says. Rates of 0 are without a limit; they do not hold for the DHT.
     """
 
     host: str = ""
@@ -55,6 +57,9 @@ class NetworkSettings:
     peers: tuple[PeerAddress, ...] = ()
     private_network: bool = False
     lan: bool = False
+    upload_bytes_per_second: int = 0
+    download_bytes_per_second: int = 0
+    max_connections: int = MAX_CONNECTIONS
     accept: AcceptanceRules = field(default_factory=AcceptanceRules)
 
 
@@ -82,13 +87,23 @@ class Network:
         self._identity = NodeIdentity.load(state_folder)
         signer = Signer(self._identity)
         self._said = SparingLog(_log)
+        lines = Lines(
+            Line(settings.upload_bytes_per_second), Line(settings.download_bytes_per_second)
+        )
         self._peers = Peers(
-            lambda address: ExchangeClient(address, signer=signer), self._said, self._unreachable
+            lambda address: ExchangeClient(address, signer=signer, lines=lines),
+            self._said,
+            self._unreachable,
         )
         self._offer = StoreOffer(store)
         admission = Admission(settings.accept, self._identity.public_key)
-        reception = Reception(admission, StoreIntake(store))
-        self._server = ExchangeServer(self._offer, reception, said=self._said)
+        self._server = ExchangeServer(
+            self._offer,
+            Reception(admission, StoreIntake(store), self._said),
+            limits=ServerLimits(connections=settings.max_connections),
+            lines=lines,
+            said=self._said,
+        )
         self._dht: DhtDiscovery | None = None
         self._lan: LanDiscovery | None = None
         self._port = 0

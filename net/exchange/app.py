@@ -48,9 +48,17 @@ _log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def exchange_app(offer: Offer, reception: Reception | None = None) -> ASGIFramework:
-    """Return the application that serves what *offer* gives, and puts what *reception* takes."""
-    blocks = _Blocks(offer, reception)
+def exchange_app(
+    offer: Offer,
+    reception: Reception | None = None,
+    *,
+    is_busy_for: Callable[[str], bool] = lambda address: False,
+) -> ASGIFramework:
+    """Return the application that serves what *offer* gives, and puts what *reception* takes.
+
+    *is_busy_for* says of an address that what is being sent there takes long already.
+    """
+    blocks = _Blocks(offer, reception, is_busy_for)
     headers = {NODE_HEADER: reception.node_key} if reception else {}
 
     def route(path: str, endpoint: Endpoint, *methods: str) -> Route:
@@ -90,7 +98,10 @@ def _guarded(endpoint: Endpoint, headers: dict[str, str]) -> Endpoint:
 
 
 class _Blocks:
-    def __init__(self, offer: Offer, reception: Reception | None) -> None:
+    def __init__(
+        self, offer: Offer, reception: Reception | None, is_busy_for: Callable[[str], bool]
+    ) -> None:
+        self._is_busy_for = is_busy_for
         self._offer = offer
         self._reception = reception
 
@@ -135,6 +146,8 @@ class _Blocks:
             return Response(status_code=304, headers=headers)
         if request.method == "HEAD":
             return Response(headers=headers, media_type=BLOCK_TYPE)
+        if self._is_busy(request):
+            return _busy()
         block = await self._offer.read(block_id)
         if block is None:
             return _absent()
@@ -143,11 +156,16 @@ class _Blocks:
 
     async def many(self, request: Request) -> Response:
         match request.headers.get("content-type"):
+            case kind if kind == BATCH_REQUEST_TYPE and self._is_busy(request):
+                return _busy()
             case kind if kind == BATCH_REQUEST_TYPE:
                 return await self._batch(parse_batch_request(await request.body()))
             case kind if kind == WHICH_REQUEST_TYPE:
                 return await self._which(parse_batch_request(await request.body()))
         return PlainTextResponse(f"send {BATCH_REQUEST_TYPE} or {WHICH_REQUEST_TYPE}\n", 415)
+
+    def _is_busy(self, request: Request) -> bool:
+        return request.client is not None and self._is_busy_for(request.client.host)
 
     async def _which(self, block_ids: list[BlockId]) -> Response:
         are_here = []
@@ -172,6 +190,10 @@ class _Blocks:
 
 def _absent() -> Response:
     return PlainTextResponse("this block is not here\n", 404)
+
+
+def _busy() -> Response:
+    return PlainTextResponse("the answers that are on their way to you take long already\n", 503)
 
 
 def _knows(request: Request, etag: str) -> bool:

@@ -21,6 +21,7 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.verification import is_block
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import MAX_ERROR_BODY_BYTES, Answer, Question
+from libernet.net.exchange.line import Lines
 from libernet.net.exchange.pool import ClientLimits, ConnectionPool
 from libernet.net.exchange.signing import Signer, node_key
 from libernet.net.exchange.streams import Dial, dial_tcp
@@ -67,13 +68,14 @@ class ExchangeClient:
         limits: ClientLimits | None = None,
         dial: Dial = dial_tcp,
         signer: Signer | None = None,
+        lines: Lines | None = None,
     ) -> None:
-        """Sign what the peer is given by *signer*, where it can check that."""
+        """Sign what the peer is given by *signer*, where it can check that; share *lines*."""
         self.peer = peer
         self.node_key: bytes | None = None
         self._signer = signer
         self._limits = limits or ClientLimits()
-        self._pool = ConnectionPool(peer, dial, self._limits)
+        self._pool = ConnectionPool(peer, dial, self._limits, lines)
         self._speaks_batches = True
         self._tells_which = True
 

@@ -6,8 +6,10 @@ memory and the node from stopping; what goes wrong in one connection ends all of
 no limit to their number.
 """
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 
 import trio
 from hypercorn.config import Config
@@ -16,9 +18,13 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIFramework
 
 from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.net.exchange.line import Lines, Passage
 from libernet.net.exchange.protocol import block_protocol
 
 RECEIVE_BYTES = 16 * 1024
+
+MAX_CONNECTIONS = 128
+"""From all peers at one time: as many MiB of memory when all are sent the largest block."""
 
 MAX_IGNORED_BYTES = MAX_BLOCK_BYTES + 64 * 1024
 """How much of a refused body is read, so that the client gets to the answer before the reset: the
@@ -34,12 +40,21 @@ class ServerLimits:
     *idle_seconds*: between requests. *linger_seconds*: for a refused client to read why.
     """
 
-    connections: int = 128
+    connections: int = MAX_CONNECTIONS
     connections_per_host: int = 32
     head_seconds: float = 10
     request_seconds: float = 60
     idle_seconds: float = 60
     linger_seconds: float = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is connected: the IP *address*, the *host* that it counts as, the *lines* it shares."""
+
+    address: str
+    host: str
+    lines: Lines
 
 
 class Connection:
@@ -59,9 +74,10 @@ class Connection:
         config: Config,
         stream: trio.abc.HalfCloseableStream,
         limits: ServerLimits,
-        address: str,
+        client: Client,
     ) -> None:
-        self._address = address
+        self._client = client
+        self._passage = Passage(client.lines, client.host, self._paused)
         self._app = app
         self._config = config
         self._stream = stream
@@ -93,7 +109,7 @@ class Connection:
                 self._config,
                 nursery,
                 self._handle,
-                address=self._address,
+                address=self._client.address,
                 blame=self._blame,
             )
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -103,9 +119,11 @@ class Connection:
     async def _receive(self, protocol: H11Protocol) -> None:
         ignored_bytes = 0
         while ignored_bytes < MAX_IGNORED_BYTES:
-            data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
+            wanted = self._passage.receivable(RECEIVE_BYTES)
+            data = bytes(await self._stream.receive_some(wanted))
             if not data:
                 return
+            await self._passage.received(len(data))
             if self._is_closing:
                 ignored_bytes += len(data)
             else:
@@ -133,9 +151,20 @@ class Connection:
         """Note what the client did wrong; the first counts."""
         self.fault = self.fault or fault
 
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        left = self._life.deadline - trio.current_time()
+        was_closing = self._is_closing
+        self._life.deadline = inf
+        try:
+            yield
+        finally:
+            if self._is_closing == was_closing:  # else it has another deadline by now
+                self._life.deadline = trio.current_time() + left
+
     async def _send(self, data: bytes) -> None:
         try:
-            await self._stream.send_all(data)
+            await self._passage.send(data, self._stream.send_all)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._life.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()

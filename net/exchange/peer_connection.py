@@ -1,13 +1,16 @@
 """One connection to a peer, for one question at a time, each under a deadline."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 
 import trio
 
 from libernet.blocks.errors import PeerTimeout
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import Answer, Question, ask
+from libernet.net.exchange.line import Lines, Passage
 from libernet.net.exchange.streams import ByteStream, PeerStream
 from libernet.net.exchange.wire import MAX_BATCH_ANSWER_BYTES
 
@@ -42,7 +45,11 @@ class PeerConnection:
     trio's clock.
     """
 
-    def __init__(self, peer: PeerAddress, stream: PeerStream, pace: Pace) -> None:
+    def __init__(
+        self, peer: PeerAddress, stream: PeerStream, pace: Pace, lines: Lines | None = None
+    ) -> None:
+        """Ask on *lines* that may be shared with others."""
+        self._lines = lines or Lines()
         self.received_bytes = 0
         self.last_used = trio.current_time()
         self._peer = peer
@@ -68,46 +75,83 @@ class PeerConnection:
         After an error or a cancellation the connection is closed.
         """
         self._is_open = False
-        self.received_bytes = sent = 0
-        started = trio.current_time()
+        self.received_bytes = 0
+        patience = _Patience(self._pace)
+        passage = Passage(self._lines, self._peer.host, patience.paused)
+        watched = _WatchedStream(self._stream, passage, patience)
         try:
-            with trio.CancelScope(deadline=started + self._pace.seconds(0)) as scope:
-
-                def count(received_bytes: int, sent_bytes: int = 0) -> None:
-                    nonlocal sent
-                    self.received_bytes += received_bytes
-                    sent += sent_bytes
-                    scope.deadline = started + self._pace.seconds(self.received_bytes, sent)
-
-                counted = _CountedStream(self._stream, count)
-                answer = await ask(self._peer, counted, question, self._buffer)
+            with patience.scope:
+                answer = await ask(self._peer, watched, question, self._buffer)
                 self._is_open = answer.can_follow
                 return answer
         finally:
+            self.received_bytes = patience.received_bytes
             self.last_used = trio.current_time()
             if not self._is_open:
                 self._stream.close()
         raise PeerTimeout(
             f"peer {self._peer} sent {self.received_bytes} bytes of an answer in "
-            f"{self.last_used - started:.0f} s"
+            f"{self.last_used - patience.began:.0f} s"
         )
 
 
-class _CountedStream:
-    def __init__(self, stream: ByteStream, count: Callable[[int, int], None]) -> None:
+class _Patience:
+    """How long one question may go on.
+
+    State: `scope`, cancelled at its end; `began`, when the question did, but for the time that was
+    not the peer's; what was received and sent since.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.scope = trio.CancelScope()
+        self.began = trio.current_time()
+        self.received_bytes = 0
+        self._sent_bytes = 0
+        self._pace = pace
+        self._renew()
+
+    def moved(self, *, received_bytes: int = 0, sent_bytes: int = 0) -> None:
+        """Have more patience with a peer that does something."""
+        self.received_bytes += received_bytes
+        self._sent_bytes += sent_bytes
+        self._renew()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Lose none in this context."""
+        paused_at = trio.current_time()
+        self.scope.deadline = inf
+        try:
+            yield
+        finally:
+            self.began += trio.current_time() - paused_at
+            self._renew()
+
+    def _renew(self) -> None:
+        seconds = self._pace.seconds(self.received_bytes, self._sent_bytes)
+        self.scope.deadline = self.began + seconds
+
+
+class _WatchedStream:
+    """A stream within the limits of this node, under the eyes of its patience."""
+
+    def __init__(self, stream: ByteStream, passage: Passage, patience: _Patience) -> None:
         self._stream = stream
-        self._count = count
+        self._passage = passage
+        self._patience = patience
 
     async def send_all(self, data: bytes) -> None:
         if len(data) <= _SENT_AT_ONCE:
-            await self._stream.send_all(data)
+            await self._passage.send(data, self._stream.send_all)
             return
         for at in range(0, len(data), _SENT_AT_ONCE):
             piece = data[at : at + _SENT_AT_ONCE]
-            await self._stream.send_all(piece)
-            self._count(0, len(piece))
+            await self._passage.send(piece, self._stream.send_all)
+            self._patience.moved(sent_bytes=len(piece))
 
     async def receive_into(self, buffer: memoryview) -> int:
-        received_bytes = await self._stream.receive_into(buffer)
-        self._count(received_bytes, 0)
+        wanted = self._passage.receivable(len(buffer))
+        received_bytes = await self._stream.receive_into(buffer[:wanted])
+        self._patience.moved(received_bytes=received_bytes)
+        await self._passage.received(received_bytes)
         return received_bytes

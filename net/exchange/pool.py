@@ -9,6 +9,7 @@ import trio
 from libernet.blocks.errors import PeerUnreachable
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import Answer, Question
+from libernet.net.exchange.line import Lines
 from libernet.net.exchange.peer_connection import Pace, PeerConnection
 from libernet.net.exchange.streams import Dial
 
@@ -36,7 +37,11 @@ class ConnectionPool:
     no connection is kept.
     """
 
-    def __init__(self, peer: PeerAddress, dial: Dial, limits: ClientLimits) -> None:
+    def __init__(
+        self, peer: PeerAddress, dial: Dial, limits: ClientLimits, lines: Lines | None = None
+    ) -> None:
+        """Ask on *lines* that may be shared with others."""
+        self._lines = lines or Lines()
         self.round_trip_seconds: float | None = None
         self._peer = peer
         self._dial = dial
@@ -89,7 +94,7 @@ class ConnectionPool:
             with trio.move_on_after(self._limits.connect_seconds):
                 stream = await self._dial(self._peer)
                 self.round_trip_seconds = trio.current_time() - began
-                return PeerConnection(self._peer, stream, self._limits.pace)
+                return PeerConnection(self._peer, stream, self._limits.pace, self._lines)
             seconds = f"{self._limits.connect_seconds:g} s"
             raise PeerUnreachable(f"peer {self._peer} did not accept a connection in {seconds}")
         except PeerUnreachable:

@@ -14,9 +14,9 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.store import Store
 from libernet.blocks.verification import is_block
 from libernet.net.exchange.admission import Admission, Refused, Visitor
-from libernet.net.exchange.peer_connection import Pace
 from libernet.net.exchange.signing import SIGNATURE_HEADER
 from libernet.net.exchange.wire import block_path
+from libernet.net.sparing_log import SparingLog
 
 MAX_AT_ONCE = 16
 """Blocks received at one time: as many MiB of memory."""
@@ -27,7 +27,6 @@ MAX_PIECES = 16 * 1024
 """Most pieces of a body sent in chunks, 64 bytes each for the largest: each costs about 10 us."""
 
 _KEEPING_THREADS = 4  # fsyncs overlap; the mount's own find threads free
-_PACE = Pace()
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,10 @@ class Reception:
     State: `_receiving`, from which hosts bodies are coming in right now, as often as they are.
     """
 
-    def __init__(self, admission: Admission, intake: Intake) -> None:
+    def __init__(
+        self, admission: Admission, intake: Intake, said: SparingLog | None = None
+    ) -> None:
+        self._said = said or SparingLog(_log)
         self.node_key = admission.recipient.hex()
         self._admission = admission
         self._intake = intake
@@ -92,30 +94,27 @@ class Reception:
             body = await _body(request)
         finally:
             self._receiving.remove(address)
-        if isinstance(body, Response):
-            return body
+        if body is None:
+            return PlainTextResponse("a block is not as long as that\n", 413)
         if signature is not None and hashlib.sha256(body).digest() != signature.body_hash:
             return PlainTextResponse("the body is not the one that was signed\n", 403)
         if not is_block(block_id, body):
-            _log.info("%s put %d bytes that are not block %s", address, len(body), block_id)
+            text = f"{address} put {len(body)} bytes that are not block {block_id}"
+            self._said.say("wrong bytes put", address, text)
             return PlainTextResponse("these bytes are not that block\n", 422)
         if not await self._intake.keep(block_id, body, guest=signature is None):
             return PlainTextResponse("there is no room for it\n", 507)
         return Response("data received", media_type="text/html")  # what the original says
 
 
-async def _body(request: Request) -> bytes | Response:
-    """Return the body, or the answer to one that is too long or takes too long."""
+async def _body(request: Request) -> bytes | None:
+    """Return the body, None if it is too long; the connection bounds how long it takes."""
     body = bytearray()
     pieces = 0
-    began = trio.current_time()
-    with trio.move_on_at(began + _PACE.seconds(0)) as patience:
-        async with aclosing(request.stream()) as received:
-            async for piece in received:
-                body += piece
-                pieces += 1
-                if len(body) > MAX_BLOCK_BYTES or pieces > MAX_PIECES:
-                    return PlainTextResponse("a block is not as long as that\n", 413)
-                patience.deadline = began + _PACE.seconds(len(body))
-        return bytes(body)
-    return PlainTextResponse("the block takes too long to come\n", 408)
+    async with aclosing(request.stream()) as received:
+        async for piece in received:
+            body += piece
+            pieces += 1
+            if len(body) > MAX_BLOCK_BYTES or pieces > MAX_PIECES:
+                return None
+    return bytes(body)

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 import trio
 
 from libernet.net.exchange.app import exchange_app
-from libernet.net.exchange.connection import Connection, ServerLimits
+from libernet.net.exchange.connection import Client, Connection, ServerLimits
+from libernet.net.exchange.line import Lines
 from libernet.net.exchange.listening import listen, port_of
 from libernet.net.exchange.offer import Offer
 from libernet.net.exchange.protocol import http_config
@@ -40,9 +41,11 @@ class ExchangeServer:
         reception: Reception | None = None,
         *,
         limits: ServerLimits | None = None,
+        lines: Lines | None = None,
         said: SparingLog | None = None,
     ) -> None:
-        self._app = exchange_app(offer, reception)
+        self._lines = lines or Lines()
+        self._app = exchange_app(offer, reception, is_busy_for=self._is_busy_for)
         self._config = http_config()
         self._limits = limits or ServerLimits()
         self._said = said or SparingLog(_log)
@@ -100,7 +103,8 @@ class ExchangeServer:
             self._said.say("turned away", host, f"{host} is turned away: {full}")
             await _turn_away(stream)
             return
-        connection = Connection(self._app, self._config, stream, self._limits, address)
+        client = Client(address, host, self._lines)
+        connection = Connection(self._app, self._config, stream, self._limits, client)
         with self._counted(host):
             await connection.run()
         if connection.bug is not None:
@@ -109,6 +113,9 @@ class ExchangeServer:
         elif connection.fault:
             text = f"a connection of {address} was ended: {connection.fault}"
             self._said.say("ended", host, text)
+
+    def _is_busy_for(self, address: str) -> bool:
+        return self._lines.up.is_busy_for(host_of(address))
 
     def _fullness(self, host: str) -> str:
         """Say why there can be no other connection from *host*; empty when there can."""

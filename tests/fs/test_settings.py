@@ -42,6 +42,9 @@ def test_a_file_sets_every_key(config: Path) -> None:
         accept_unsigned_from = ["192.168.1.0/24", "::1"]
         held_bytes = 1
         guest_bytes = 2
+        upload_bytes_per_second = 3
+        download_bytes_per_second = 4
+        max_connections = 5
         publish_after_seconds = 60
         checkpoint_seconds = 0.5
         poll_shim = false
@@ -63,6 +66,9 @@ def test_a_file_sets_every_key(config: Path) -> None:
         accept_unsigned_from=("192.168.1.0/24", "::1"),
         held_bytes=1,
         guest_bytes=2,
+        upload_bytes_per_second=3,
+        download_bytes_per_second=4,
+        max_connections=5,
         publish_after_seconds=60.0,
         checkpoint_seconds=0.5,
         poll_shim=False,

@@ -629,3 +629,12 @@ async def test_an_unforeseen_error_is_told_and_ends_nothing(
     world.hinted("peer", BLOCK, *SMALL)
     assert await world.get() == BLOCK
     assert await world.get(SMALL_IDS[0]) == SMALL[0]
+
+
+async def test_a_node_that_nobody_uses_asks_nobody(clock: MockClock, world: World) -> None:
+    far = world.hinted("far", BLOCK)
+    assert await world.get() == BLOCK
+    announced, found = list(world.discovery.announced), dict(world.discovery.found)
+    await trio.sleep(3600)
+    assert (far.asked, far.dials) == ([ID], 1)
+    assert (world.discovery.announced, world.discovery.found) == (announced, found)

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from libernet.blocks.errors import BlockNotFound, LibernetError, NetworkError, PeerRefused
+from libernet.blocks.errors import (
+    BlockNotFound,
+    LibernetError,
+    NetworkError,
+    PeerRefused,
+    PeerUnreachable,
+)
 from libernet.blocks.ids import BlockId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
@@ -68,7 +74,12 @@ class Swarm:
         self._nursery = nursery
 
     async def node(
-        self, name: str, *peers: PeerAddress, port: int = 0, accept: Iterable[str] = ()
+        self,
+        name: str,
+        *peers: PeerAddress,
+        port: int = 0,
+        accept: Iterable[str] = (),
+        **settings: int,
     ) -> RunningNode:
         """Return a new node that knows *peers* and keeps blocks for the nodes of *accept*."""
         folder = self.folder / name
@@ -76,14 +87,15 @@ class Swarm:
         store = self._stack.enter_context(
             Store(folder / "store", reserve_bytes=0, held_bytes=10**6, guest_bytes=10**6)
         )
-        settings = NetworkSettings(
+        chosen = NetworkSettings(
             host=HOST,
             port=port,
             peers=peers,
             private_network=True,
             accept=AcceptanceRules.parse(accept, []),
+            **settings,
         )
-        node = RunningNode(store, Network(store, settings, folder))
+        node = RunningNode(store, Network(store, chosen, folder))
         with trio.fail_after(20):
             await self._nursery.start(node.run)
         self._stack.callback(node.scope.cancel)
@@ -153,6 +165,30 @@ async def test_a_node_keeps_blocks_for_a_node_that_it_accepts(swarm: Swarm) -> N
     other = await swarm.node("other")
     with pytest.raises(PeerRefused, match="accept_from"):
         await other.network.peer(keeper.address).client.put(LARGE_ID, LARGE)
+
+
+async def test_no_more_connections_are_taken_than_settings_allow(swarm: Swarm) -> None:
+    node = await swarm.node("node", max_connections=2)
+    node.put(LARGE)
+    first = [ExchangeClient(node.address) for _ in range(2)]
+    for client in first:
+        assert await client.get(LARGE_ID) == LARGE
+    one_more = ExchangeClient(node.address)
+    with pytest.raises(PeerUnreachable):
+        await one_more.get(LARGE_ID)
+    for client in (*first, one_more):
+        client.close()
+
+
+async def test_blocks_go_no_faster_than_settings_allow(swarm: Swarm) -> None:
+    node = await swarm.node("node", upload_bytes_per_second=50_000)
+    node.put(LARGE)
+    client = ExchangeClient(node.address)
+    began = trio.current_time()
+    with trio.fail_after(60):
+        assert await client.get(LARGE_ID) == LARGE
+    client.close()
+    assert trio.current_time() - began > len(LARGE) / 50_000 - 0.2
 
 
 async def test_what_this_machine_puts_unsigned_is_a_guest(swarm: Swarm) -> None:
