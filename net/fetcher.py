@@ -170,13 +170,13 @@ class Fetcher:
         """Bring one block here, or tell its readers why it does not come."""
         root = origin.root if origin else block_id
         search = self._finder.search(root, block_id)
+        if self._finder.is_busy(root) and self._nursery is not None:
+            self._nursery.start_soon(self._finder.widen, root)
         enquiry = Enquiry(self._peers, search, block_id, flight.asked)
         error: LibernetError = _network_down()
         try:
             with trio.fail_after(seconds):
                 block = await enquiry.run()
-            if enquiry.giver is not None:
-                self._finder.gave(root, enquiry.giver.address)
             await self._land(block_id, block, origin)
         except trio.TooSlowError:
             error = _nobody_in_time(block_id)
@@ -214,22 +214,29 @@ class Fetcher:
         while missing and (peer := await search.next()) is not None:
             brought = await self._brought_by(peer, missing)
             if brought:
-                self._finder.gave(origin.root, peer.address)
+                self._finder.gave(origin.root, peer.address, len(brought))
+            elif not peer.is_failing:
+                self._finder.lacked(origin.root, peer.address)
             for block_id, block in brought.items():
                 await self._land(block_id, block, origin)
             missing = [block_id for block_id in missing if block_id not in brought]
 
     async def _brought_by(self, peer: Peer, missing: list[BlockId]) -> dict[BlockId, bytes]:
         """Return those of the blocks that a peer gives."""
+        errand = peer.standing.asked()
+        size_bytes: int | None = None
         try:
             brought = await peer.client.get_many(missing)
+            size_bytes = sum(map(len, brought.values()))
         except trio.Cancelled:
             self._peers.late(peer)
             raise
         except (BlockError, NetworkError) as exc:
             self._peers.failed(peer, exc)
             return {}
-        self._peers.delivered(peer, len(brought), sum(map(len, brought.values())))
+        finally:
+            peer.standing.over(errand, size_bytes)
+        self._peers.delivered(peer, len(brought), size_bytes)
         return brought
 
     async def _land(self, block_id: BlockId, block: bytes, origin: Origin | None) -> None:

@@ -1,7 +1,8 @@
 """Whom to ask for a block: who gave others of its bundle, who is connected, who announced it."""
 
 import logging
-from collections import OrderedDict, deque
+import math
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ _NOTHING_FOUND_SECONDS = 2.0  # the same: readers of many files shall not flood 
 _MAX_FOUND = 512
 _MAX_PROVIDERS = 32  # of one id: each may cost a connection
 _NEAR_HINTS = 4  # strangers asked before any look-up: it takes as long as asking so many
+_MAX_HOLDERS = 32  # of one bundle that are remembered
+_REMEMBERED_ANSWERS = 64  # of one holder; then all count half
+_BUSY_SECONDS = 0.5  # if all who are near need as long for a block, others are looked up as well
 
 
 @dataclass(slots=True)
@@ -39,12 +43,32 @@ class _LookUp:
     addresses: list[PeerAddress] | None = None
 
 
+@dataclass(slots=True)
+class _Answers:
+    """How often a peer gave a block of a bundle, and said that it has one not."""
+
+    gave: int = 0
+    lacked: int = 0
+
+    def add(self, *, gave: int = 0, lacked: int = 0) -> None:
+        if self.gave + self.lacked >= _REMEMBERED_ANSWERS:
+            self.gave //= 2
+            self.lacked //= 2
+        self.gave += gave
+        self.lacked += lacked
+
+    def doubt(self) -> float:
+        """Return after how many blocks asked for it gives one, as far as can be told."""
+        return (self.gave + self.lacked + 2) / (self.gave + 1)
+
+
 class Finder:
     """Find peers worth asking, with one look-up for each id however many want to know.
 
     State
       _found    what discovery knew lately, by id, the least recently wanted first
-      _givers   by root, who gave a block of its bundle last; the same order
+      _holders  by root, what peers answered who were asked for blocks of its bundle, the one asked
+                last at the end; the same order
       _looking  look-ups under way
     A look-up that failed is not kept: who wants to know next asks again.
     """
@@ -53,7 +77,7 @@ class Finder:
         self._discovery = discovery
         self._peers = peers
         self._found: OrderedDict[BlockId, _Found] = OrderedDict()
-        self._givers: OrderedDict[BlockId, PeerAddress] = OrderedDict()
+        self._holders: OrderedDict[BlockId, dict[PeerAddress, _Answers]] = OrderedDict()
         self._looking: dict[BlockId, _LookUp] = {}
 
     def search(self, *ids: BlockId) -> "Search":
@@ -61,22 +85,41 @@ class Finder:
         of the bundle's root first."""
         return Search(self, ids)
 
-    def gave(self, root: BlockId, address: PeerAddress) -> None:
-        """Note who gave a block of a bundle: it is asked first for the next one."""
-        self._givers[root] = address
-        self._givers.move_to_end(root)
-        if len(self._givers) > _MAX_FOUND:
-            self._givers.popitem(last=False)
+    def gave(self, root: BlockId, address: PeerAddress, count: int = 1) -> None:
+        """Note who gave blocks of a bundle: it is asked before others for the next ones."""
+        self._answers(root, address).add(gave=count)
+
+    def lacked(self, root: BlockId, address: PeerAddress) -> None:
+        """Note who did not have a block of a bundle: others are asked before it."""
+        self._answers(root, address).add(lacked=1)
+
+    def cost(self, root: BlockId, peer: Peer) -> tuple[bool, float]:
+        """Return what to compare peers by that may be asked for a block of a bundle."""
+        is_failing, seconds = peer.cost()
+        answers = self._holders.get(root, {}).get(peer.address)
+        return is_failing, seconds * (answers or self._stranger(root, peer.address)).doubt()
 
     def near(self, root: BlockId) -> list[Peer]:
         """Return the peers to ask before any look-up."""
-        giver = self._givers.get(root)
         found = self._found.get(root)
         known = self._by_merit(found.addresses if found else ())
         hinted = self.hinted()
-        proven = self._by_merit(each.address for each in (*known, *hinted) if each.is_proven)
-        first = self._by_merit([giver] if giver else ())
-        return [*first, *proven, *known, *hinted[:_NEAR_HINTS]]
+        holders = self._holders.get(root, {}).items()
+        givers = self._by_merit(address for address, answers in holders if answers.gave)
+        proven = [each for each in hinted if each.is_proven]
+        return [*givers, *known, *proven, *hinted[:_NEAR_HINTS]]
+
+    def is_busy(self, root: BlockId) -> bool:
+        """Say whether those near have much to do, and others might be found: see `widen`."""
+        found = self._found.get(root)
+        if root in self._looking or (found is not None and found.until > trio.current_time()):
+            return False
+        usable = [each.standing for each in self.near(root) if each.is_proven]
+        return bool(usable) and all(each.expected_seconds() > _BUSY_SECONDS for each in usable)
+
+    async def widen(self, root: BlockId) -> None:
+        """Look up who announced a bundle, for the fetches of its blocks that are still to come."""
+        await self._addresses(root)
 
     def hinted(self) -> list[Peer]:
         """Return peers that may have anything."""
@@ -85,6 +128,23 @@ class Finder:
     async def providers(self, block_id: BlockId) -> list[Peer]:
         """Return who announced an id; nobody when discovery cannot be asked in time."""
         return self._by_merit(await self._addresses(block_id))
+
+    def _answers(self, root: BlockId, address: PeerAddress) -> _Answers:
+        """Return what is known of a peer and a bundle, to be added to."""
+        holders = self._holders.setdefault(root, {})
+        self._holders.move_to_end(root)
+        if len(self._holders) > _MAX_FOUND:
+            self._holders.popitem(last=False)
+        answers = holders.pop(address, None) or self._stranger(root, address)
+        holders[address] = answers
+        if len(holders) > _MAX_HOLDERS:
+            del holders[next(iter(holders))]
+        return answers
+
+    def _stranger(self, root: BlockId, address: PeerAddress) -> _Answers:
+        """Return what is thought of a peer that was not asked: who announced a bundle has it."""
+        found = self._found.get(root)
+        return _Answers(gave=int(found is not None and address in found.addresses))
 
     def _by_merit(self, addresses: Iterable[PeerAddress]) -> list[Peer]:
         return self._peers.by_merit(addresses)
@@ -132,7 +192,7 @@ class Search:
 
     State
       _steps    ids still to be looked up; None stands for strangers who may have anything
-      _ready    peers to hand out before the next step
+      _ready    peers to hand out before the next step; who is best is decided then
       _seen     whoever was handed out or is among the others
       _resting  those who may be asked when they have rested
     """
@@ -140,8 +200,9 @@ class Search:
     def __init__(self, finder: Finder, ids: tuple[BlockId, ...]) -> None:
         self._finder = finder
         root, *others = dict.fromkeys(ids)
+        self._root = root
         self._steps: Iterator[BlockId | None] = iter([root, None, *others])
-        self._ready: deque[Peer] = deque()
+        self._ready: list[Peer] = []
         self._seen: set[PeerAddress] = set()
         self._resting: list[Peer] = []
         self._add(finder.near(root))
@@ -149,16 +210,31 @@ class Search:
     async def next(self) -> Peer | None:
         """Return the next peer, after a look-up when there is none else; None after the last."""
         while True:
-            while self._ready:
-                peer = self._ready.popleft()
-                if not peer.is_resting:
-                    return peer
-                self._resting.append(peer)
+            self._resting += [each for each in self._ready if each.is_resting]
+            self._ready = [each for each in self._ready if not each.is_resting]
+            if self._ready:
+                best = min(self._ready, key=self._cost)
+                self._ready.remove(best)
+                return best
             try:
                 wanted = next(self._steps)
             except StopIteration:
                 return None
             self._add(await self._finder.providers(wanted) if wanted else self._finder.hinted())
+
+    def soonest(self) -> float:
+        """Return in how many seconds one who can be asked next is likely to give the block."""
+        costs = [self._cost(each) for each in self._ready if not each.is_resting]
+        is_failing, seconds = min(costs, default=(True, 0.0))
+        return math.inf if is_failing else seconds
+
+    def gave(self, peer: Peer) -> None:
+        """Note that a peer gave the block."""
+        self._finder.gave(self._root, peer.address)
+
+    def lacked(self, peer: Peer) -> None:
+        """Note that a peer does not have the block."""
+        self._finder.lacked(self._root, peer.address)
 
     def failed(self, peer: Peer) -> None:
         """Note that a peer could not say whether it has the block: `rest` waits for it."""
@@ -180,6 +256,9 @@ class Search:
         self._ready.extend(peer for peer in self._resting if not peer.is_resting)
         self._resting = [peer for peer in self._resting if peer.is_resting]
         return True
+
+    def _cost(self, peer: Peer) -> tuple[bool, float]:
+        return self._finder.cost(self._root, peer)
 
     def _add(self, peers: Iterable[Peer]) -> None:
         for peer in peers:

@@ -19,6 +19,7 @@ from libernet.blocks.errors import (
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.client import ExchangeClient
 from libernet.net.sparing_log import SparingLog
+from libernet.net.standing import Standing
 from libernet.net.traffic import Traffic
 
 _log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Peer:
 
     State
       client      its connections
+      standing    how fast it answers, and how many questions it has now
       given       the blocks that it gave
       earlier     blocks that count beside: what is remembered of earlier starts
       failed      times that it did not do what it should
@@ -60,6 +62,7 @@ class Peer:
 
     address: PeerAddress
     client: ExchangeClient
+    standing: Standing = field(default_factory=Standing)
     given: Traffic = field(default_factory=Traffic)
     earlier: int = 0
     failed: int = 0
@@ -86,7 +89,19 @@ class Peer:
     @property
     def is_proven(self) -> bool:
         """Say whether it gave blocks, and has been in time since."""
-        return self.delivered > 0 and not self.is_late and not self.failures
+        return self.delivered > 0 and not self.is_failing
+
+    @property
+    def is_failing(self) -> bool:
+        """Say whether it failed or was late, and has not delivered since."""
+        return self.failures > 0 or self.is_late
+
+    def cost(self) -> tuple[bool, float]:
+        """Return what to compare peers by that may be asked next, the least being the best.
+
+        The seconds that one more block takes, more for a stranger: it may have nothing.
+        """
+        return self.is_failing, self.standing.expected_seconds() * (1 + 1 / (1 + self.merit))
 
 
 class Peers:
@@ -122,11 +137,8 @@ class Peers:
         return peer
 
     def by_merit(self, addresses: Iterable[PeerAddress]) -> list[Peer]:
-        """Return the peers at these addresses, the most reliable first."""
-        return sorted(
-            (self.peer(address) for address in dict.fromkeys(addresses)),
-            key=lambda peer: (peer.failures > 0 or peer.is_late, -peer.merit),
-        )
+        """Return the peers at these addresses, the one who will give a block soonest first."""
+        return sorted((self.peer(address) for address in dict.fromkeys(addresses)), key=Peer.cost)
 
     def delivered(self, peer: Peer, count: int = 1, size_bytes: int = 0) -> None:
         """Note that a peer gave blocks, of so many bytes together."""
@@ -145,6 +157,7 @@ class Peers:
         peer.failed += 1
         kind = _KINDS.get(type(error), _OTHER_KIND)
         self.failures_by_kind[kind] += 1
+        peer.standing.failed()
         peer.last_error = str(error)
         seconds = _COOL_DOWN_SECONDS.get(type(error))
         if seconds is None:

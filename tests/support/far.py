@@ -21,7 +21,8 @@ class FarNode:
     """A peer with blocks, an offer to its own server.
 
     State: `is_down`, it refuses connections; `is_lying`, it sends other bytes; `delay_seconds`
-    before each answer; `asked`, the ids that it was asked for one by one or in batches.
+    before each answer; `bytes_per_second` that it sends to all who ask at one time; `asked`, the
+    ids that it was asked for one by one or in batches; `serving`, the scopes of its connections.
     """
 
     def __init__(self, address: PeerAddress) -> None:
@@ -30,11 +31,20 @@ class FarNode:
         self.is_down = False
         self.is_lying = False
         self.delay_seconds = 0.0
+        self.bytes_per_second = math.inf
         self.asked: list[BlockId] = []
         self.dials = 0
+        self.serving: list[trio.CancelScope] = []
+        self._line = trio.Lock()
 
     def be_silent(self) -> None:
         self.delay_seconds = math.inf
+
+    def be_down(self) -> None:
+        """Refuse connections and break those that are there."""
+        self.is_down = True
+        for scope in self.serving:
+            scope.cancel()
 
     def add(self, *blocks: bytes) -> list[BlockId]:
         ids = [BlockId.of(block) for block in blocks]
@@ -52,7 +62,11 @@ class FarNode:
         await trio.sleep(self.delay_seconds)
         if self.is_lying:
             return b"something else"
-        return self.blocks.get(block_id)
+        block = self.blocks.get(block_id)
+        if block is not None:
+            async with self._line:
+                await trio.sleep(len(block) / self.bytes_per_second)
+        return block
 
 
 class FarNodes:
@@ -78,8 +92,13 @@ class FarNodes:
         if node.is_down:
             raise PeerUnreachable(f"peer {address} cannot be reached: it is down")
         near, far = memory_stream_pair()
-        self._nursery.start_soon(ExchangeServer(node).serve, far, "here")
+        self._nursery.start_soon(self._serve, node, far)
         return MemoryPeerStream(near)
+
+    async def _serve(self, node: FarNode, stream: trio.abc.HalfCloseableStream) -> None:
+        with trio.CancelScope() as scope:
+            node.serving.append(scope)
+            await ExchangeServer(node).serve(stream, "here")
 
 
 class ScriptedDiscovery:
