@@ -25,16 +25,23 @@ SECONDS = 60.0
 """Longer than any command in a host takes."""
 
 _DEVICE = "lbn0"
+_BRIDGE, _ISLAND = "bridge", "island"
 _NETWORK = "10.77.0"
 _RELAY = Path(__file__).with_name("relay.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A network namespace with one address."""
+    """A network namespace with one address.
+
+    *switch* is the namespace of the bridge that joins it with others, *port* its place there;
+    empty for those that are far from each other.
+    """
 
     netns: str
     address: str
+    switch: str = ""
+    port: str = ""
 
     def entering(self) -> list[str]:
         """Return the words to put in front of a command so that it runs on this host.
@@ -59,6 +66,19 @@ class Host:
     def plug_in(self) -> None:
         """Put the host back on the network."""
         _run("ip", "-n", self.netns, "link", "set", _DEVICE, "up")
+
+    def cut_off(self) -> None:
+        """Part the host from all others but those that were cut off as well."""
+        _run("ip", "-n", self.switch, "link", "set", self.port, "master", _ISLAND)
+
+    def join_again(self) -> None:
+        """Let the host reach those again that were not cut off."""
+        _run("ip", "-n", self.switch, "link", "set", self.port, "master", _BRIDGE)
+
+    def readdress(self, address: str) -> None:
+        """Give the host another address, in place of those that it has."""
+        _run("ip", "-n", self.netns, "address", "flush", "dev", _DEVICE)
+        _run("ip", "-n", self.netns, "address", "add", f"{address}/24", "dev", _DEVICE)
 
 
 def unfit() -> str:
@@ -91,8 +111,9 @@ def hosts(names: Sequence[str], *, round_trip_ms: float = 0.0) -> Iterator[dict[
     With a *round_trip_ms* that is how long each packet and its answer take together.
     """
     prefix = f"lbn-{secrets.token_hex(3)}-"
+    switch = "" if round_trip_ms else f"{prefix}switch"
     made = {
-        name: Host(f"{prefix}{name}", f"{_NETWORK}.{number}")
+        name: Host(f"{prefix}{name}", f"{_NETWORK}.{number}", switch, switch and f"port{number}")
         for number, name in enumerate(names, 1)
     }
     with contextlib.ExitStack() as stack:
@@ -103,8 +124,8 @@ def hosts(names: Sequence[str], *, round_trip_ms: float = 0.0) -> Iterator[dict[
             _make_tuns(made.values())
             stack.enter_context(_relayed(list(made.values()), round_trip_ms))
         else:
-            stack.enter_context(_namespace(f"{prefix}switch"))
-            _make_veths(list(made.values()), f"{prefix}switch")
+            stack.enter_context(_namespace(switch))
+            _make_veths(list(made.values()), switch)
         yield made
 
 
@@ -119,13 +140,13 @@ def _namespace(netns: str) -> Iterator[None]:
 
 def _make_veths(made: Sequence[Host], switch: str) -> None:
     """Join the hosts by a bridge, which has a namespace too: no filter of this machine sees it."""
-    _run("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
-    _run("ip", "-n", switch, "link", "set", "bridge", "up")
-    for number, host in enumerate(made):
-        port = f"port{number}"
-        peer = ["peer", "name", port, "netns", switch]
+    for bridge in (_BRIDGE, _ISLAND):
+        _run("ip", "-n", switch, "link", "add", bridge, "type", "bridge")
+        _run("ip", "-n", switch, "link", "set", bridge, "up")
+    for host in made:
+        peer = ["peer", "name", host.port, "netns", switch]
         _run("ip", "-n", host.netns, "link", "add", _DEVICE, "type", "veth", *peer)
-        _run("ip", "-n", switch, "link", "set", port, "master", "bridge", "up")
+        _run("ip", "-n", switch, "link", "set", host.port, "master", _BRIDGE, "up")
         _address(host)
 
 

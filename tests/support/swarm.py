@@ -22,9 +22,14 @@ class Member:
     host: Host
     node: Node
 
+    @property
+    def address(self) -> str:
+        """Where it serves its peers."""
+        return f"{self.host.address}:{PORT}"
+
     def join(self, *, through: "Member | None" = None) -> None:
         """Mount; others are found through one member, if any."""
-        peers = ["--peer", f"{through.host.address}:{PORT}"] if through else []
+        peers = ["--peer", through.address] if through else []
         self.node.mount("--private-network", *peers)
 
     def vanish(self) -> None:
