@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 
 import msgspec
@@ -20,7 +19,6 @@ from libernet.net.dht.wire import (
     CLIENT_ONLY,
     MAX_DATAGRAM_BYTES,
     PREFIX,
-    Announce,
     Envelope,
     Find,
     Found,
@@ -298,57 +296,6 @@ def test_an_evil_reply_hurts_nobody_and_the_honest_are_heard(
 
     asyncio.run(scenario())
     assert len(caplog.records) <= 3
-
-
-async def flood(address: Address, datagrams: list[bytes]) -> None:
-    with bound_socket() as sock:
-        for datagram in datagrams:
-            sock.sendto(datagram, address)
-            await asyncio.sleep(0)  # the receiver takes one on each turn of the loop
-
-
-def fuzzed(count: int) -> list[bytes]:
-    """Return datagrams of noise, cut and changed ones, from a fixed seed."""
-    source = random.Random(3)
-    bodies = [Ping(), Find(KEY, 8), Announce(KEY, b"t", 1, 1), Found(packed(9), [], b"")]
-    datagrams = []
-    for number in range(count):
-        whole = encode(
-            Envelope(source.randbytes(8), source.randbytes(20), 1, 1, bodies[number % 4])
-        )
-        changed = bytearray(whole)
-        for _ in range(source.randrange(4)):
-            changed[source.randrange(len(changed))] = source.randrange(256)
-        kinds = [
-            source.randbytes(source.randrange(1500)),
-            PREFIX + source.randbytes(source.randrange(1300)),
-            bytes(changed[: source.randrange(len(changed))]),
-            bytes(changed),
-            PREFIX + b"\x95" * source.randrange(1190),
-        ]
-        datagrams.append(kinds[number % 5])
-    return datagrams
-
-
-def test_thousands_of_malformed_datagrams_leave_a_node_that_answers_and_a_short_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-
-    async def scenario() -> None:
-        async with serving(1000) as (target, address), serving(1001) as (honest, _):
-            await honest.greet([address])
-            async with asyncio.timeout(10):
-                await flood(address, fuzzed(5000))
-                await eventually(lambda: target.complaints.counts.total() > 3000)
-                await honest.announce(KEY, 1001, 1)
-            assert ports(await target.find(KEY, 8)) == [1001]
-            assert not target.endpoint.closed.done()
-            assert target.complaints.counts["unforeseen"] == 0
-            assert len(target.contacts) == 1
-
-    asyncio.run(scenario())
-    assert len(caplog.records) <= 2
 
 
 class Wire:

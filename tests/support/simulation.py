@@ -135,11 +135,13 @@ class SimulatedNetwork:
         """Return the nodes that were not killed."""
         return list(self._serving)
 
-    async def add(self) -> DhtNode:
+    async def add(
+        self, *, address: Address | None = None, keys: NodeIdentity | None = None
+    ) -> DhtNode:
         """Start a node that knows nobody."""
         number = len(self.nodes)
-        address = Address(f"24.{number >> 8}.{number & 255}.1", UDP_PORT)
-        keys = NodeIdentity(self.random.randbytes(SEED_BYTES))
+        address = address or Address(f"24.{number >> 8}.{number & 255}.1", UDP_PORT)
+        keys = keys or NodeIdentity(self.random.randbytes(SEED_BYTES))
         clock = self.loop.time
         node = DhtNode(
             Identity(keys, EXCHANGE_PORT, HTTP_EXCHANGE),
@@ -167,6 +169,10 @@ class SimulatedNetwork:
                 break
         await node.fill()
         return self.loop.time() - began
+
+    def address(self, node: DhtNode) -> Address:
+        """Return where a node receives."""
+        return self._addresses[node]
 
     def _bootstrap(self, nodes: list[DhtNode]) -> Address:
         return self._addresses[self.random.choice(nodes)]
