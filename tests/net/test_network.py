@@ -3,8 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -24,89 +23,15 @@ from libernet.blocks.store_index import BlockClass, StoreTotals
 from libernet.net import network as module
 from libernet.net.address import PeerAddress
 from libernet.net.dht.state import STATE_FILE
-from libernet.net.exchange.admission import AcceptanceRules
 from libernet.net.exchange.client import ExchangeClient
 from libernet.net.network import Network, NetworkSettings
 from libernet.net.ports import first_free_port
 from tests.support.dht import until
+from tests.support.networks import HOST, ROOT, ROOT_ID, RunningNode, Swarm, swarm_in
 
-HOST = "127.0.0.1"
 LARGE = random.Random(1).randbytes(SMALL_BLOCK_BYTES + 1)
 LARGE_ID = BlockId.of(LARGE)
-ROOT = b"the root of a bundle"
-ROOT_ID = BlockId.of(ROOT)
 SMALL = [b"small %d" % number for number in range(100)]
-
-
-class RunningNode:
-    """A store and the network over it."""
-
-    def __init__(self, store: Store, network: Network) -> None:
-        self.store = store
-        self.network = network
-        self.scope = trio.CancelScope()
-
-    @property
-    def address(self) -> PeerAddress:
-        port = self.network.status()["listening"]
-        assert isinstance(port, int)
-        return PeerAddress(HOST, port)
-
-    def put(self, *blocks: bytes) -> None:
-        for block in blocks:
-            self.store.put(BlockId.of(block), block)
-
-    async def get(self, block_id: BlockId, root: BlockId = ROOT_ID) -> bytes:
-        with trio.fail_after(20):
-            return await self.network.fetcher.get(block_id, bytes, Origin(root, "/file"))
-
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.CancelScope() as self.scope:
-            await self.network.run(task_status=task_status)
-
-
-class Swarm:
-    """Nodes of one test; *folder* has their stores."""
-
-    def __init__(self, folder: Path, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
-        self.folder = folder
-        self._stack = stack
-        self._nursery = nursery
-
-    async def node(
-        self,
-        name: str,
-        *peers: PeerAddress,
-        port: int = 0,
-        accept: Iterable[str] = (),
-        **settings: int,
-    ) -> RunningNode:
-        """Return a new node that knows *peers* and keeps blocks for the nodes of *accept*."""
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        store = self._stack.enter_context(
-            Store(folder / "store", reserve_bytes=0, held_bytes=10**6, guest_bytes=10**6)
-        )
-        chosen = NetworkSettings(
-            host=HOST,
-            port=port,
-            peers=peers,
-            private_network=True,
-            accept=AcceptanceRules.parse(accept, []),
-            **settings,
-        )
-        node = RunningNode(store, Network(store, chosen, folder))
-        with trio.fail_after(20):
-            await self._nursery.start(node.run)
-        self._stack.callback(node.scope.cancel)
-        return node
-
-
-@asynccontextmanager
-async def swarm_in(folder: Path) -> AsyncIterator[Swarm]:
-    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        yield Swarm(folder, stack, nursery)
-        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
