@@ -9,7 +9,7 @@ from libernet.blocks.errors import (
     LibernetError,
     NetworkError,
 )
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId
 from libernet.net.finder import Search
 from libernet.net.peers import Peer, Peers
 from libernet.net.standing import Errand
@@ -44,7 +44,7 @@ class Enquiry:
     Tasks: one below run() for each of up to _AT_ONCE peers.
     """
 
-    def __init__(self, peers: Peers, search: Search, block_id: BlockId, asked: list[str]) -> None:
+    def __init__(self, peers: Peers, search: Search, block_id: StoredId, asked: list[str]) -> None:
         self.asked = asked
         self._peers = peers
         self._search = search

@@ -20,7 +20,7 @@ from libernet.blocks.errors import (
     NetworkError,
     PeerTimeout,
 )
-from libernet.blocks.ids import BlobId, BlockId, StoredId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 from libernet.net.discovery import Discovery
@@ -66,7 +66,7 @@ class Fetcher:
         discovery: Discovery,
         peers: Peers,
         *,
-        fetched: Callable[[BlockId, Origin | None], None] = lambda block_id, origin: None,
+        fetched: Callable[[StoredId, Origin | None], None] = lambda block_id, origin: None,
     ) -> None:
         """Call *fetched* for each block that came from a peer and was kept."""
         self._store = store
@@ -111,8 +111,6 @@ class Fetcher:
                 if was_here:
                     raise  # the block is right, but not for this use: peers have no other
                 _log.info("%s: asking peers for it", exc)
-        if isinstance(block_id, BlobId):
-            raise BlockNotFound(f"blob {block_id} is not here, and peers have none")
         block = await self._from_network(block_id, origin)
         if len(block) <= self._store.small_bytes:
             return use(block)
@@ -139,7 +137,7 @@ class Fetcher:
         """Return the blocks that could not be had lately, as plain values for JSON."""
         return self._failures.status(self._store.__contains__)
 
-    async def _from_network(self, block_id: BlockId, origin: Origin | None) -> bytes:
+    async def _from_network(self, block_id: StoredId, origin: Origin | None) -> bytes:
         """Wait for the block's flight, starting one if there is none."""
         if self._nursery is None:
             raise NetworkError(f"block {block_id} is not here, and the network is down")
@@ -162,7 +160,7 @@ class Fetcher:
 
     async def _fly(
         self,
-        block_id: BlockId,
+        block_id: StoredId,
         flight: Flight,
         origin: Origin | None,
         seconds: float = FETCH_SECONDS,
@@ -170,7 +168,7 @@ class Fetcher:
         """Bring one block here, or tell its readers why it does not come."""
         root = origin.root if origin else block_id
         search = self._finder.search(root, block_id)
-        if self._finder.is_busy(root) and self._nursery is not None:
+        if isinstance(root, BlockId) and self._finder.is_busy(root) and self._nursery is not None:
             self._nursery.start_soon(self._finder.widen, root)
         enquiry = Enquiry(self._peers, search, block_id, flight.asked)
         error: LibernetError = _network_down()
@@ -239,7 +237,7 @@ class Fetcher:
         self._peers.delivered(peer, len(brought), size_bytes)
         return brought
 
-    async def _land(self, block_id: BlockId, block: bytes, origin: Origin | None) -> None:
+    async def _land(self, block_id: StoredId, block: bytes, origin: Origin | None) -> None:
         """Keep a block that came, and hand it to its readers."""
         is_quick = len(block) <= self._store.small_bytes
         if is_quick and self._store.queued_bytes < _PUT_AT_ONCE_BYTES:
@@ -275,5 +273,5 @@ def _network_down() -> NetworkError:
     return NetworkError("the network went down")
 
 
-def _nobody_in_time(block_id: BlockId) -> PeerTimeout:
+def _nobody_in_time(block_id: StoredId) -> PeerTimeout:
     return PeerTimeout(f"nobody gave block {block_id} within {FETCH_SECONDS:g} s")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from libernet.blocks.errors import NetworkError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.net.address import PeerAddress
 from libernet.net.discovery import HTTP_EXCHANGE, Discovery
 from libernet.net.peers import Peer, Peers
@@ -76,30 +76,30 @@ class Finder:
     def __init__(self, discovery: Discovery, peers: Peers) -> None:
         self._discovery = discovery
         self._peers = peers
-        self._found: OrderedDict[BlockId, _Found] = OrderedDict()
-        self._holders: OrderedDict[BlockId, dict[PeerAddress, _Answers]] = OrderedDict()
-        self._looking: dict[BlockId, _LookUp] = {}
+        self._found: OrderedDict[StoredId, _Found] = OrderedDict()
+        self._holders: OrderedDict[StoredId, dict[PeerAddress, _Answers]] = OrderedDict()
+        self._looking: dict[StoredId, _LookUp] = {}
 
-    def search(self, *ids: BlockId) -> "Search":
+    def search(self, *ids: StoredId) -> "Search":
         """Return a search for who has a block: *ids* are to be looked up one after the other, that
-        of the bundle's root first."""
+        of the bundle's root first. Blobs are not: nobody announces them."""
         return Search(self, ids)
 
-    def gave(self, root: BlockId, address: PeerAddress, count: int = 1) -> None:
+    def gave(self, root: StoredId, address: PeerAddress, count: int = 1) -> None:
         """Note who gave blocks of a bundle: it is asked before others for the next ones."""
         self._answers(root, address).add(gave=count)
 
-    def lacked(self, root: BlockId, address: PeerAddress) -> None:
+    def lacked(self, root: StoredId, address: PeerAddress) -> None:
         """Note who did not have a block of a bundle: others are asked before it."""
         self._answers(root, address).add(lacked=1)
 
-    def cost(self, root: BlockId, peer: Peer) -> tuple[bool, float]:
+    def cost(self, root: StoredId, peer: Peer) -> tuple[bool, float]:
         """Return what to compare peers by that may be asked for a block of a bundle."""
         is_failing, seconds = peer.cost()
         answers = self._holders.get(root, {}).get(peer.address)
         return is_failing, seconds * (answers or self._stranger(root, peer.address)).doubt()
 
-    def near(self, root: BlockId) -> list[Peer]:
+    def near(self, root: StoredId) -> list[Peer]:
         """Return the peers to ask before any look-up."""
         found = self._found.get(root)
         known = self._by_merit(found.addresses if found else ())
@@ -109,7 +109,7 @@ class Finder:
         proven = [each for each in hinted if each.is_proven]
         return [*givers, *known, *proven, *hinted[:_NEAR_HINTS]]
 
-    def is_busy(self, root: BlockId) -> bool:
+    def is_busy(self, root: StoredId) -> bool:
         """Say whether those near have much to do, and others might be found: see `widen`."""
         found = self._found.get(root)
         if root in self._looking or (found is not None and found.until > trio.current_time()):
@@ -129,7 +129,7 @@ class Finder:
         """Return who announced an id; nobody when discovery cannot be asked in time."""
         return self._by_merit(await self._addresses(block_id))
 
-    def _answers(self, root: BlockId, address: PeerAddress) -> _Answers:
+    def _answers(self, root: StoredId, address: PeerAddress) -> _Answers:
         """Return what is known of a peer and a bundle, to be added to."""
         holders = self._holders.setdefault(root, {})
         self._holders.move_to_end(root)
@@ -141,7 +141,7 @@ class Finder:
             del holders[next(iter(holders))]
         return answers
 
-    def _stranger(self, root: BlockId, address: PeerAddress) -> _Answers:
+    def _stranger(self, root: StoredId, address: PeerAddress) -> _Answers:
         """Return what is thought of a peer that was not asked: who announced a bundle has it."""
         found = self._found.get(root)
         return _Answers(gave=int(found is not None and address in found.addresses))
@@ -197,11 +197,12 @@ class Search:
       _resting  those who may be asked when they have rested
     """
 
-    def __init__(self, finder: Finder, ids: tuple[BlockId, ...]) -> None:
+    def __init__(self, finder: Finder, ids: tuple[StoredId, ...]) -> None:
         self._finder = finder
-        root, *others = dict.fromkeys(ids)
+        root = ids[0]
+        blocks = [each for each in dict.fromkeys(ids) if isinstance(each, BlockId)]
         self._root = root
-        self._steps: Iterator[BlockId | None] = iter([root, None, *others])
+        self._steps: Iterator[BlockId | None] = iter([*blocks[:1], None, *blocks[1:]])
         self._ready: list[Peer] = []
         self._seen: set[PeerAddress] = set()
         self._resting: list[Peer] = []

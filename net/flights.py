@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from libernet.blocks.errors import LibernetError, PeerTimeout
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId
 from libernet.blocks.source import Origin
 
 MAX_WAITING = 100
@@ -46,33 +46,33 @@ class Flights:
     """
 
     def __init__(self) -> None:
-        self._flights: dict[BlockId, Flight] = {}
+        self._flights: dict[StoredId, Flight] = {}
         self._waiting = 0
 
-    def __contains__(self, block_id: BlockId) -> bool:
+    def __contains__(self, block_id: StoredId) -> bool:
         return block_id in self._flights
 
     def __len__(self) -> int:
         return len(self._flights)
 
-    def find(self, block_id: BlockId) -> Flight | None:
+    def find(self, block_id: StoredId) -> Flight | None:
         """Return the block's flight, if it is on its way."""
         return self._flights.get(block_id)
 
-    def begin(self, block_id: BlockId) -> Flight:
+    def begin(self, block_id: StoredId) -> Flight:
         """Return the new flight of a block that is not on its way."""
         assert block_id not in self._flights
         flight = self._flights[block_id] = Flight()
         return flight
 
-    def arrived(self, block_id: BlockId, block: bytes) -> None:
+    def arrived(self, block_id: StoredId, block: bytes) -> None:
         """Hand a block to those who wait for it."""
         flight = self._flights.pop(block_id, None)
         if flight is not None:
             flight.block = block
             flight.done.set()
 
-    def lost(self, block_id: BlockId, error: LibernetError) -> None:
+    def lost(self, block_id: StoredId, error: LibernetError) -> None:
         """Tell those who wait for a block why it does not come; nothing if it has arrived."""
         flight = self._flights.pop(block_id, None)
         if flight is not None:
@@ -113,10 +113,10 @@ class Failures:
     """
 
     def __init__(self) -> None:
-        self._failures: OrderedDict[BlockId, Failure] = OrderedDict()
+        self._failures: OrderedDict[StoredId, Failure] = OrderedDict()
 
     def note(
-        self, block_id: BlockId, origin: Origin | None, asked: list[str], error: LibernetError
+        self, block_id: StoredId, origin: Origin | None, asked: list[str], error: LibernetError
     ) -> None:
         """Note that a block could not be had, once more."""
         before = self._failures.pop(block_id, None)
@@ -125,11 +125,11 @@ class Failures:
         if len(self._failures) > _MAX_FAILURES:
             self._failures.popitem(last=False)
 
-    def forget(self, block_id: BlockId) -> None:
+    def forget(self, block_id: StoredId) -> None:
         """Forget what is said of a block, as it came."""
         self._failures.pop(block_id, None)
 
-    def status(self, is_here: Callable[[BlockId], bool]) -> list[dict[str, object]]:
+    def status(self, is_here: Callable[[StoredId], bool]) -> list[dict[str, object]]:
         """Return those that are still not here, as plain values for JSON."""
         now = trio.current_time()
         return [

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from libernet.blocks.errors import DhtError
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import StoredId
 from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 from libernet.net.address import PeerAddress
@@ -205,10 +205,10 @@ class Network:
         if self._lan is not None:
             self._lan.unreachable(address, failures)
 
-    def _fetched(self, block_id: BlockId, origin: Origin | None) -> None:
+    def _fetched(self, block_id: StoredId, origin: Origin | None) -> None:
         """Tell others of the root of a bundle that was opened and fetched here."""
         if origin is not None and origin.root == block_id:
-            self.announcer.add(block_id)
+            self.announcer.add(origin.root)
 
 
 def _is_loopback(host: str) -> bool:

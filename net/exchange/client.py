@@ -16,9 +16,8 @@ from libernet.blocks.errors import (
     PeerUnreachable,
     RemoteProtocolError,
 )
-from libernet.blocks.ids import BlockId
-from libernet.blocks.limits import MAX_BLOCK_BYTES
-from libernet.blocks.verification import is_block
+from libernet.blocks.ids import BlockId, StoredId
+from libernet.blocks.verification import is_block, max_bytes
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import MAX_ERROR_BODY_BYTES, Answer, Question
 from libernet.net.exchange.line import Lines
@@ -92,13 +91,13 @@ class ExchangeClient:
         """Close the connections that nobody has used for long; never waits."""
         self._pool.close_idle()
 
-    async def get(self, block_id: BlockId) -> bytes:
-        """Return the block.
+    async def get(self, block_id: StoredId) -> bytes:
+        """Return the block or blob.
 
         Raises BlockNotFound when the peer does not have it, BlockCorrupt when it sends something
         else, PeerUnreachable, PeerTimeout and RemoteProtocolError.
         """
-        question = Question("GET", block_path(block_id), MAX_BLOCK_BYTES)
+        question = Question("GET", block_path(block_id), max_bytes(block_id))
         async with self._ask(question) as answer:
             if not self._is_found(answer):
                 raise BlockNotFound(f"peer {self.peer} does not have block {block_id}")
@@ -264,7 +263,7 @@ class ExchangeClient:
             )
         return RemoteProtocolError(f"peer {self.peer} answers with status {answer.status}")
 
-    def _check(self, block_id: BlockId, body: memoryview) -> bytes:
+    def _check(self, block_id: StoredId, body: memoryview) -> bytes:
         if not is_block(block_id, body):
             raise BlockCorrupt(
                 f"peer {self.peer} sent {len(body)} bytes that are not block {block_id}"

@@ -12,7 +12,7 @@ from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import Answer, Question, ask
 from libernet.net.exchange.line import Lines, Passage
 from libernet.net.exchange.streams import ByteStream, PeerStream
-from libernet.net.exchange.wire import MAX_BATCH_ANSWER_BYTES
+from libernet.net.exchange.wire import MAX_BODY_BYTES
 
 _SENT_AT_ONCE = 64 * 1024  # of a long question, so that it is seen to move
 
@@ -55,7 +55,7 @@ class PeerConnection:
         self._peer = peer
         self._stream = stream
         self._pace = pace
-        self._buffer = memoryview(bytearray(MAX_BATCH_ANSWER_BYTES))
+        self._buffer = memoryview(bytearray(MAX_BODY_BYTES))
         self._is_open = True
 
     @property

@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from libernet.blocks.errors import FormatError
-from libernet.blocks.ids import BlockId
-from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.blocks.ids import BlobId, BlockId, StoredId
+from libernet.blocks.limits import MAX_BLOB_BYTES, MAX_BLOCK_BYTES
 
 BLOCKS_PATH = "/sha256/"
 
@@ -43,13 +43,16 @@ MAX_BATCH_BLOCK_BYTES = MAX_BLOCK_BYTES
 
 MAX_BATCH_ANSWER_BYTES = MAX_BATCH_BLOCK_BYTES + MAX_BATCH_IDS * LENGTH_BYTES
 
+MAX_BODY_BYTES = max(MAX_BATCH_ANSWER_BYTES, MAX_BLOB_BYTES)
+"""Longest body that is received; of its buffer only what was once filled is in memory."""
+
 _LENGTH = struct.Struct(">I")
 _ABSENT = 0xFFFFFFFF
 
 
-def block_path(block_id: BlockId) -> str:
-    """Return where every node serves the block."""
-    return f"{BLOCKS_PATH}{block_id}"
+def block_path(block_id: StoredId) -> str:
+    """Return where every node serves the block, or blob."""
+    return f"{BLOBS_PATH if isinstance(block_id, BlobId) else BLOCKS_PATH}{block_id}"
 
 
 def batch_request(block_ids: Sequence[BlockId]) -> bytes:

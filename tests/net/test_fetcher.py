@@ -24,16 +24,23 @@ from tests.support.far import NETWORK_IS_DOWN
 from tests.support.fetching import ABSENT, BLOCK, ID, ORIGIN, ROOT, SMALL, SMALL_IDS, World
 
 
-async def test_blobs_come_from_the_store_and_no_peer_is_asked_for_them(
-    world: World, clock: MockClock
-) -> None:
-    peer = world.hinted("peer", BLOCK)
-    blob = bytes(100_000)
-    world.store.put(BlobId.of(blob), blob)
+async def test_blobs_come_from_peers_that_announced_nothing(world: World, clock: MockClock) -> None:
+    blob = bytes(2 * 1024 * 1024)
+    peer = world.hinted("peer")
+    peer.blocks[BlobId.of(blob)] = blob
     assert await world.fetcher.get(BlobId.of(blob), bytes) == blob
-    with trio.fail_after(0.1), pytest.raises(BlockNotFound):
+    peer.is_down = True
+    assert await world.fetcher.get(BlobId.of(blob), bytes) == blob
+    with trio.fail_after(25), pytest.raises(LibernetError):
         await world.fetcher.get(BlobId.of(BLOCK), bytes)
-    assert peer.asked == []
+    assert not world.discovery.found
+
+
+async def test_other_bytes_are_not_taken_for_a_blob(world: World, clock: MockClock) -> None:
+    peer = world.hinted("peer")
+    peer.blocks[BlobId.of(BLOCK)] = b"something else"
+    with pytest.raises(BlockCorrupt):
+        await world.fetcher.get(BlobId.of(BLOCK), bytes)
 
 
 async def test_what_is_here_asks_nobody(world: World, clock: MockClock) -> None:

@@ -8,7 +8,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from libernet.blocks.errors import NetworkError, PeerUnreachable
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.net.address import PeerAddress
 from libernet.net.discovery import HTTP_EXCHANGE, WANTED_PROVIDERS, Provider
 from libernet.net.exchange.client import ExchangeClient
@@ -27,12 +27,12 @@ class FarNode:
 
     def __init__(self, address: PeerAddress) -> None:
         self.address = address
-        self.blocks: dict[BlockId, bytes] = {}
+        self.blocks: dict[StoredId, bytes] = {}
         self.is_down = False
         self.is_lying = False
         self.delay_seconds = 0.0
         self.bytes_per_second = math.inf
-        self.asked: list[BlockId] = []
+        self.asked: list[StoredId] = []
         self.dials = 0
         self.serving: list[trio.CancelScope] = []
         self._line = trio.Lock()
@@ -51,13 +51,13 @@ class FarNode:
         self.blocks.update(zip(ids, blocks, strict=True))
         return ids
 
-    async def size(self, block_id: BlockId) -> int | None:
+    async def size(self, block_id: StoredId) -> int | None:
         if block_id in self.blocks:
             return len(self.blocks[block_id])
         await trio.sleep(self.delay_seconds)
         return None
 
-    async def read(self, block_id: BlockId) -> bytes | None:
+    async def read(self, block_id: StoredId) -> bytes | None:
         self.asked.append(block_id)
         await trio.sleep(self.delay_seconds)
         if self.is_lying:
