@@ -1,6 +1,6 @@
 """Everything that a bundle needs: the blocks that must stay so that it can be read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -71,34 +71,37 @@ class Needs:
             return []
 
     def _of_listing(self, top: Listing) -> Iterator[BlockId]:
-        waiting = [top]
+        # What opens them waits, and not the documents: there may be thousands below one.
+        waiting: list[Listing | Page | Reference] = [top]
         while waiting:
-            listing = waiting.pop()
-            if isinstance(listing, Document):
-                yield from (each.id for each in listing.attributes.xattr_urls.values())
-            for file in listing.files.values():
-                yield from self._of_file(file)
-            waiting.extend(self._pages(listing.pages))
-            for folder in listing.folders.values():
-                if folder.document is not None:
-                    waiting.append(folder.document)
-                elif self._enter(folder.reference().id):
-                    waiting.extend(self._parsed(folder.reference(), parse_document))
+            for listing in self._opened(waiting.pop()):
+                if isinstance(listing, Document):
+                    yield from (each.id for each in listing.attributes.xattr_urls.values())
+                for file in listing.files.values():
+                    yield from self._of_file(file)
+                waiting.extend(page for page in listing.pages if self._enter(page.reference().id))
+                for folder in listing.folders.values():
+                    if folder.document is not None:
+                        waiting.append(folder.document)
+                    elif self._enter(folder.reference().id):
+                        waiting.append(folder.reference())
 
-    def _pages(self, pages: Iterable[Page]) -> Iterator[Listing]:
-        for page in pages:
-            if self._enter(page.reference().id):
-                yield from self._parsed(page.reference(), parse_page, page)
+    def _opened(self, what: Listing | Page | Reference) -> Sequence[Listing]:
+        """Return what lists entries, nothing when it cannot be read."""
+        if isinstance(what, Page):
+            return self._parsed(what.reference(), parse_page, what)
+        if isinstance(what, Reference):
+            return self._parsed(what, parse_document)
+        return [what]
 
     def _of_flat(self, top: FlatBundle) -> Iterator[BlockId]:
-        waiting = [top]
+        yield from self._of_listing(top.document)
+        waiting = [reference for reference in top.bundles if self._enter(reference.id)]
         while waiting:
-            bundle = waiting.pop()
-            yield from self._of_listing(bundle.document)
-            for reference in bundle.bundles:
-                if self._enter(reference.id):
-                    folder = top.document.attributes
-                    waiting.extend(self._parsed(reference, parse_sub_bundle, _NOBODY, folder))
+            folder = top.document.attributes
+            for bundle in self._parsed(waiting.pop(), parse_sub_bundle, _NOBODY, folder):
+                yield from self._of_listing(bundle.document)
+                waiting.extend(each for each in bundle.bundles if self._enter(each.id))
 
     def _of_file(self, entry: FileEntry) -> Iterator[BlockId]:
         parts = [] if entry.spilled else entry.parts()
