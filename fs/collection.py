@@ -15,6 +15,7 @@ from libernet.blocks.store_collection import Collected
 from libernet.blocks.store_collection import Collection as Marks
 from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.journal_reader import JournalReader
+from libernet.fs.leases import Leases
 from libernet.fs.publications import Kind, Publication, Publications
 from libernet.fs.storage import Storage
 from libernet.fs.stream_publisher import needed_blobs
@@ -38,6 +39,7 @@ class Collector:
         settled: Sequence[Callable[[], Awaitable[None]]],
         paused: Callable[[], AbstractAsyncContextManager[None]],
         publications: Publications,
+        leases: Leases,
     ) -> None:
         """Wait for each of *settled*: until whoever had put blocks has named them, or gave up.
 
@@ -49,6 +51,7 @@ class Collector:
         self._settled = settled
         self._paused = paused
         self._publications = publications
+        self._leases = leases
 
     async def collect(
         self, *, dry_run: bool = False, without: Collection[int] = frozenset()
@@ -65,8 +68,7 @@ class Collector:
             async with self._paused():
                 await self._checkpointer.settled()
                 reader.begin()
-                published = self._publications.all()
-            kept = _Kept(reader, published, without)
+                kept = _Kept(reader, self._publications.all(), self._leases.references(), without)
             return await trio.to_thread.run_sync(self._collect, collection, kept, dry_run)
 
     def _collect(self, collection: Marks, kept: "_Kept", dry_run: bool) -> Collected:
@@ -95,10 +97,11 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What keeps blocks: one state of the journal *without* some snapshots, and publications."""
+    """What keeps blocks: a state of the journal *without* some snapshots, publications, leases."""
 
     reader: JournalReader
     published: list[Publication]
+    leased: list[Reference]
     without: Collection[int]
 
     def bundles(self) -> Iterable[Reference]:
@@ -108,6 +111,7 @@ class _Kept:
             if snapshot.number not in self.without:
                 yield snapshot.reference
         yield from (reference.block for reference in self.reader.shares())
+        yield from self.leased
         for each in self.published:
             if each.kind is Kind.FLAT:
                 yield Reference.parse(each.reference).block

@@ -2,15 +2,17 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.reference import Reference
 from libernet.fs.bundle_view import BundleFolder, Bundles
 from libernet.fs.inode import ROOT_INO
+from libernet.fs.leases import Leases
 from libernet.fs.nodes import FolderNode, Incomplete, Node
 from libernet.fs.publisher import Publisher
+from libernet.fs.snapshots import Snapshots
 from libernet.fs.tree import Tree, os_error
 from libernet.fs.views import LatestLink
 
@@ -24,18 +26,37 @@ class MountPaths:
     *root* is the folder that is mounted, without `backups/`.
     """
 
-    def __init__(self, root: FolderNode, bundles: Bundles, tree: Tree, publisher: Publisher):
+    def __init__(
+        self,
+        root: FolderNode,
+        bundles: Bundles,
+        tree: Tree,
+        publisher: Publisher,
+        snapshots: Snapshots,
+        leases: Leases,
+    ) -> None:
         self._root = root
         self._bundles = bundles
         self._tree = tree
         self._publisher = publisher
+        self._snapshots = snapshots
+        self._leases = leases
 
-    async def lasting(self, path: str) -> tuple[bytes, Node]:
-        """Return the name and node of what stands at *path*, of a backup in its newest version.
+    @asynccontextmanager
+    async def lasting(self, path: str) -> AsyncIterator[tuple[bytes, Node]]:
+        """Provide the name and node of what stands at *path*, of a backup in its newest version.
 
-        That is published if it never was. No links are followed, but for `latest`. Raises
-        LibernetError where that is nothing, or more than one tree, and OSError.
+        That is published if it never was. No links are followed, but for `latest`. What it needs of
+        one's own stays while the body runs. Raises LibernetError where that is nothing, or more
+        than one tree, and OSError.
         """
+        with ExitStack() as lease:
+            with self._leases.held(self._snapshots.references()):  # one of these, if it is any
+                name, node = await self._at(path)
+                lease.enter_context(self._leases.held(_opening(path, node)))
+            yield name, node
+
+    async def _at(self, path: str) -> tuple[bytes, Node]:
         parts = parts_of(path)
         whole = _WHOLE.get(parts[0]) if parts else None
         if whole is None or len(parts) < whole:
@@ -63,24 +84,38 @@ class MountPaths:
             node = await _below(node, name)
         return name, node
 
-    async def tree(self, name: str) -> BundleFolder:
-        """Return the folder of a bundle that a path or a reference names, all of it that is here.
+    @asynccontextmanager
+    async def tree(self, name: str) -> AsyncIterator[BundleFolder]:
+        """Provide the folder of a bundle that a path or a reference names, all of it that is here.
 
         Raises what `lasting` and `opened` do, LibernetError for what is no folder.
         """
-        is_reference = name.startswith("/sha256/")
-        _, node = await (self.opened(Reference.parse(name)) if is_reference else self.lasting(name))
-        if not isinstance(node, BundleFolder):
-            raise LibernetError(f"{name!r} is no folder")
-        first = await node.children(b"", 1)  # what a bundle of the original's lacks comes now
-        if isinstance(first, Incomplete):
-            raise first.error
-        return node
+        if name.startswith("/sha256/"):
+            _, node = await self.opened(Reference.parse(name))
+            yield await _whole(name, node)
+        else:
+            async with self.lasting(name) as (_, node):
+                yield await _whole(name, node)
 
     async def _newest(self, name: bytes) -> FolderNode:
         backup = self._tree.lookup(ROOT_INO, name)
         snapshot = await self._publisher.publish(backup.ino)
         return self._bundles.folder(snapshot.reference, self._root.appearance)
+
+
+async def _whole(name: str, node: Node) -> BundleFolder:
+    if not isinstance(node, BundleFolder):
+        raise LibernetError(f"{name!r} is no folder")
+    first = await node.children(b"", 1)  # what a bundle of the original's lacks comes now
+    if isinstance(first, Incomplete):
+        raise first.error
+    return node
+
+
+def _opening(path: str, node: Node) -> list[Reference]:
+    """Return what opens a node of one's own: what others made goes with the cache."""
+    address = None if parts_of(path)[:1] == ["bundles"] else node.address()
+    return [] if address is None else [Reference.parse(address).block]
 
 
 async def _below(folder: Node, name: bytes) -> Node:

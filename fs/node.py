@@ -23,6 +23,7 @@ from libernet.fs.files import Files
 from libernet.fs.flat_publisher import FlatPublisher
 from libernet.fs.history import History
 from libernet.fs.inode import ROOT_INO
+from libernet.fs.leases import Leases
 from libernet.fs.mount_paths import MountPaths
 from libernet.fs.namespace import MOUNT_INO, Namespace
 from libernet.fs.node_numbers import NodeNumbers
@@ -67,21 +68,36 @@ class LocalNode:
             os.getuid() if settings.uid is None else settings.uid,
             os.getgid() if settings.gid is None else settings.gid,
         )
-        chunker = Chunker(storage.secret)
-        pieces = PieceReader(storage.log, storage.store)
-        maker = ChunkMaker(Sealer(storage.secret), chunker, storage.store, pieces)
-        overlay = Overlay(storage.reader)
-        space = Space(storage.folder)
-        self._workers = SealingWorkers(maker, storage.log)
+        self.outside = outside or Outside()
+        self.leases = Leases()
+        self.notices = Notices()
         self._store = storage.store
         self._chunks = ChunkCache(source, storage.store.__contains__)
+        overlay = Overlay(storage.reader)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)
+        self._maker = ChunkMaker(
+            Sealer(storage.secret),
+            Chunker(storage.secret),
+            storage.store,
+            PieceReader(storage.log, storage.store),
+        )
+        self._make_writing(storage, overlay, settings, clock)
+        self._make_publishing(storage, settings, clock)
+        self._make_commands(storage, source)
+        self._make_views(storage, source, overlay, folder_appearance(*owner, clock()))
+
+    def _make_writing(
+        self, storage: Storage, overlay: Overlay, settings: Settings, clock: Callable[[], int]
+    ) -> None:
+        """Make what takes in changes of `backups/`, and makes them durable."""
+        space = Space(storage.folder)
+        self._workers = SealingWorkers(self._maker, storage.log)
         self.files = Files(
             tree=self.tree,
             overlay=overlay,
             storage=storage,
-            chunker=chunker,
+            chunker=Chunker(storage.secret),
             workers=self._workers,
             chunks=self._chunks,
             space=space,
@@ -95,19 +111,33 @@ class LocalNode:
             max_age_seconds=settings.checkpoint_seconds,
         )
         self.files.checkpoint = self.checkpointer.durable
-        self.outside = outside or Outside()
-        self.shelf = Shelf(storage, self.checkpointer.writing)
+        self._backups = Backups(
+            tree=self.tree,
+            xattrs=Xattrs(overlay, clock),
+            files=self.files,
+            checkpointer=self.checkpointer,
+            space=space,
+        )
+
+    def _make_publishing(
+        self, storage: Storage, settings: Settings, clock: Callable[[], int]
+    ) -> None:
+        """Make what turns backups into snapshots, and writes about those."""
         self.snapshots = Snapshots(storage.reader, self.tree)
+        self.history = History(storage, self.snapshots, self.checkpointer.writing)
         self.publisher = Publisher(
             storage=storage,
             checkpointer=self.checkpointer,
             files=self.files,
             tree=self.tree,
-            maker=maker,
+            maker=self._maker,
             snapshots=self.snapshots,
             quiet_seconds=settings.publish_after_seconds,
             announce=self.outside.announce,
         )
+        self.publications = Publications(storage, self.checkpointer.writing, clock)
+        self.stream_publisher = StreamPublisher(storage.store, self.publications)
+        self.flat_publisher = FlatPublisher(storage.store, self.publications, self.outside.announce)
         self.counters = Counters(
             store=storage.store,
             files=self.files,
@@ -116,25 +146,16 @@ class LocalNode:
             chunks=self._chunks,
             outside=self.outside,
         )
-        self.publications = Publications(storage, self.checkpointer.writing, clock)
-        self.stream_publisher = StreamPublisher(storage.store, self.publications)
-        self.flat_publisher = FlatPublisher(storage.store, self.publications, self.outside.announce)
-        self.history = History(storage, self.snapshots, self.checkpointer.writing)
-        backups = Backups(
-            tree=self.tree,
-            xattrs=Xattrs(overlay, clock),
-            files=self.files,
-            checkpointer=self.checkpointer,
-            space=space,
-        )
-        self.notices = Notices()
+
+    def _make_commands(self, storage: Storage, source: BlockSource) -> None:
+        """Make what commands set going: folders read in, bundles brought here, blocks given up."""
         self.sources = SourceBackups(
             storage=storage,
-            backups=backups,
+            backups=self._backups,
             notices=self.notices,
             checkpointer=self.checkpointer,
             publisher=self.publisher,
-            maker=maker,
+            maker=self._maker,
         )
         self.fetching = Fetching(storage.store, source)
         self.collector = Collector(
@@ -147,13 +168,20 @@ class LocalNode:
             ],
             paused=self.publisher.paused,
             publications=self.publications,
+            leases=self.leases,
         )
+
+    def _make_views(
+        self, storage: Storage, source: BlockSource, overlay: Overlay, look: Appearance
+    ) -> None:
+        """Make what shows all of it; what nothing else describes has a *look*."""
         here = storage.store.__contains__
-        self.bundles = bundles = Bundles(self._chunks, here, owner=owner)
-        streams = Streams(source, self._chunks, here)
-        look = folder_appearance(*owner, clock())
-        root = self._root(look, bundles, streams)
-        self.paths = MountPaths(root, bundles, self.tree, self.publisher)
+        self.bundles = Bundles(self._chunks, here, owner=(look.uid, look.gid))
+        self.shelf = Shelf(storage, self.checkpointer.writing)
+        root = self._root(look, self.bundles, Streams(source, self._chunks, here))
+        self.paths = MountPaths(
+            root, self.bundles, self.tree, self.publisher, self.snapshots, self.leases
+        )
         self.blocks = AddressedBlocks(source, self._chunks, storage.store.like.best)
         reports = Reports(
             overlay=overlay,
@@ -161,10 +189,10 @@ class LocalNode:
             checkpointer=self.checkpointer,
             snapshots=self.snapshots,
             reader=storage.reader,
-            bundles=bundles,
+            bundles=self.bundles,
             look=look,
         )
-        self.namespace = Namespace(backups, NodeNumbers(root, MOUNT_INO), reports)
+        self.namespace = Namespace(self._backups, NodeNumbers(root, MOUNT_INO), reports)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

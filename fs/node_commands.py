@@ -74,7 +74,9 @@ class NodeCommands:
     def telling(self) -> dict[str, TellingHandler]:
         """Return the handlers of commands that send notes."""
         restoring = RestoreHandlers(self._node.paths, self._store, self._storage.folder)
-        trees = TreeHandlers(self._node.paths, self._node.bundles, self._node.snapshots)
+        trees = TreeHandlers(
+            self._node.paths, self._node.bundles, self._node.snapshots, self._node.leases
+        )
         return {
             "diff": trees.diff,
             "find": trees.find,

@@ -30,13 +30,13 @@ class PublishCommands:
         if not isinstance(path, str) or not path or not isinstance(index, str | None):
             raise FormatError("this needs the path of something in the mount")
         with told(path, "published"):
-            name, node = await self._paths.lasting(path)
-            published = await self._flat.publish(
-                name,
-                node,
-                path=os.fsencode(path),
-                index=None if index is None else os.fsencode(index),
-            )
+            async with self._paths.lasting(path) as (name, node):
+                published = await self._flat.publish(
+                    name,
+                    node,
+                    path=os.fsencode(path),
+                    index=None if index is None else os.fsencode(index),
+                )
         left_out = {os.fsdecode(name): reason for name, reason in published.left_out.items()}
         return {"reference": str(published.reference), "left_out": left_out}
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -43,18 +44,19 @@ class RestoreHandlers:
         if not isinstance(target, str) or not os.path.isabs(target) or "\0" in target:
             raise FormatError("this needs the absolute path of a folder")
         refuse_own(os.fsencode(target), own_places(self._state))
-        name, source, is_ours = await self._source(arguments)
         options = Options(
             dry_run=arguments.get("dry_run") is True, verify=arguments.get("verify") is True
         )
         began = time.monotonic()
         restored, totals = Restored(), _Totals()
         is_watched = arguments.get("is_watched") is True
-        restorer = Restorer(self._store, Writer(trusted=is_ours), options, restored)
         async with (
+            self._source(arguments) as (name, source, is_ours),
             beside(partial(totals.count, source)) if is_watched else nullcontext(),
             telling(tell, partial(_note, restored, totals)),
         ):
+            writer = Writer(trusted=is_ours)
+            restorer = Restorer(self._store, writer, options, restored)
             await restorer.run(name, source, os.fsencode(target))
         counts = asdict(restored)
         del counts["current"]
@@ -65,17 +67,21 @@ class RestoreHandlers:
             "errors": {os.fsdecode(path): why for path, why in restored.errors.items()},
         }
 
-    async def _source(self, arguments: Answer) -> tuple[bytes, Node, bool]:
-        """Return the name and node of what is restored, and whether this node made it."""
+    @asynccontextmanager
+    async def _source(self, arguments: Answer) -> AsyncIterator[tuple[bytes, Node, bool]]:
+        """Provide the name and node of what is restored, and whether this node made it."""
         path, reference = arguments.get("path"), arguments.get("reference")
         if isinstance(reference, str):
             with told(reference, "restored"):
-                return *await self._paths.opened(Reference.parse(reference)), False
-        if not isinstance(path, str):
+                opened = await self._paths.opened(Reference.parse(reference))
+            yield *opened, False
+        elif isinstance(path, str):
+            async with AsyncExitStack() as reading:
+                with told(path, "restored"):
+                    found = await reading.enter_async_context(self._paths.lasting(path))
+                yield *found, parts_of(path)[:1] != ["bundles"]
+        else:
             raise FormatError("this needs a path in the mount, or a reference")
-        with told(path, "restored"):
-            is_ours = parts_of(path)[:1] != ["bundles"]
-            return *await self._paths.lasting(path), is_ours
 
 
 class _Totals:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 
 from libernet.blocks.ids import BlockId
+from libernet.blocks.reference import Reference
 from libernet.fs.journal_reader import JournalReader, Snapshot
 from libernet.fs.tree import Tree
 
@@ -38,6 +39,10 @@ class Snapshots:
     def ids(self) -> list[BlockId]:
         """Return the ids of what opens each of them."""
         return [snapshot.reference.id for snapshot in self._all.values()]
+
+    def references(self) -> list[Reference]:
+        """Return what opens each of them."""
+        return [snapshot.reference for snapshot in self._all.values()]
 
     def by_name(self) -> dict[bytes, dict[bytes, Snapshot]]:
         """Return for each name that has snapshots these by their names, oldest first."""

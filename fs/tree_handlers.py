@@ -1,7 +1,7 @@
 """What the mount does for `libernet diff` and `libernet find`."""
 
 import os
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +10,7 @@ from libernet.fs.arguments import texts
 from libernet.fs.bundle_view import Bundles
 from libernet.fs.control import Tell
 from libernet.fs.difference import Difference
+from libernet.fs.leases import Leases
 from libernet.fs.mount_paths import MountPaths, told
 from libernet.fs.search import Match, Patterns, Search
 from libernet.fs.snapshot_choice import Shown, chosen, shown
@@ -24,26 +25,30 @@ Answer = dict[str, Any]
 class TreeHandlers:
     """Answer the commands that walk through trees and tell what they find on the way."""
 
-    def __init__(self, paths: MountPaths, bundles: Bundles, snapshots: Snapshots) -> None:
+    def __init__(
+        self, paths: MountPaths, bundles: Bundles, snapshots: Snapshots, leases: Leases
+    ) -> None:
         self._paths = paths
+        self._leases = leases
         self._bundles = bundles
         self._snapshots = snapshots
 
     async def diff(self, arguments: Answer, tell: Tell) -> Answer:
         """Tell how two trees differ, a note for some changes at once; the answer counts."""
-        trees = []
-        for name in (arguments.get("old"), arguments.get("new")):
-            if not isinstance(name, str) or not name:
-                raise FormatError("this needs two paths in the mount, or references")
-            with told(name, "compared"):
-                trees.append(await self._paths.tree(name))
-        difference = Difference(self._bundles, *trees)
-        notes = _Notes(tell)
-        async with aclosing(difference.changes()) as changes:
-            async for change in changes:
-                found = {"modifier": change.kind, "path": "/" + os.fsdecode(change.path)}
-                await notes.add(found | ({"error": change.error} if change.error else {}))
-        await notes.end()
+        async with AsyncExitStack() as reading:
+            trees = []
+            for name in (arguments.get("old"), arguments.get("new")):
+                if not isinstance(name, str) or not name:
+                    raise FormatError("this needs two paths in the mount, or references")
+                with told(name, "compared"):
+                    trees.append(await reading.enter_async_context(self._paths.tree(name)))
+            difference = Difference(self._bundles, *trees)
+            notes = _Notes(tell)
+            async with aclosing(difference.changes()) as changes:
+                async for change in changes:
+                    found = {"modifier": change.kind, "path": "/" + os.fsdecode(change.path)}
+                    await notes.add(found | ({"error": change.error} if change.error else {}))
+            await notes.end()
         return asdict(difference.totals)
 
     async def find(self, arguments: Answer, tell: Tell) -> Answer:
@@ -57,15 +62,16 @@ class TreeHandlers:
         for backup in dict.fromkeys(each.backup for each in wanted):
             versions = [each for each in wanted if each.backup == backup]
             references = [each.snapshot.reference for each in versions]
-            async with aclosing(Search(self._bundles, references, patterns).matches()) as found:
-                async for each in found:
-                    path = os.fsdecode(each.path)
-                    if isinstance(each, Match):
-                        matches += 1
-                        await notes.add(_row(each, versions))
-                    else:
-                        errors += 1
-                        await notes.add({"backup": backup, "path": path, "error": each.error})
+            with self._leases.held(references):
+                async with aclosing(Search(self._bundles, references, patterns).matches()) as found:
+                    async for each in found:
+                        path = os.fsdecode(each.path)
+                        if isinstance(each, Match):
+                            matches += 1
+                            await notes.add(_row(each, versions))
+                        else:
+                            errors += 1
+                            await notes.add({"backup": backup, "path": path, "error": each.error})
         await notes.end()
         return {"matches": matches, "errors": errors, "snapshots": len(wanted)}
 

@@ -242,9 +242,9 @@ async def test_what_cannot_be_read_is_told_and_the_rest_compared(tmp_path: Path)
         await caller.create("backups/b/big/new")
         await caller.create("backups/b/other/new")
         new = await _snapshot(node)
-        top = await node.node.paths.tree(new)
-        assert isinstance(top.tree, Reference)
-        opened = await node.node.bundles.document(top.tree, top.origin)
+        async with node.node.paths.tree(new) as top:
+            assert isinstance(top.tree, Reference)
+            opened = await node.node.bundles.document(top.tree, top.origin)
         lost = opened.listing.folders[b"big"].reference().id
     async with sharing_node(tmp_path / "node") as node:  # nothing is in its memory
         kept = node.store.get(lost)

@@ -14,6 +14,7 @@ from libernet.blocks.errors import BlockNotFound, FormatError, LibernetError
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.store_index import BlockClass
+from libernet.fs.nodes import FileNode, FolderNode
 from libernet.fs.tree import Changes
 from tests.support.sharing import SharingNode, sharing_node
 
@@ -277,3 +278,27 @@ async def test_a_forgotten_snapshot_is_gone_from_the_store(node: SharingNode) ->
     assert BlockId.parse(first["id"]) not in node.store
     with pytest.raises(BlockNotFound):
         node.store.get(BlockId.parse(first["id"]))
+
+
+async def test_a_snapshot_that_is_read_while_it_is_forgotten_is_given_up_afterwards(
+    node: SharingNode, tmp_path: Path
+) -> None:
+    first, _ = await _versions(node, "b", 2)
+    content = await node.caller.read(f"snapshots/{first}/f")
+    async with node.node.paths.lasting(f"snapshots/{first}") as (_, top):
+        assert await _forget(node, first, prune=True) == [first]
+        assert isinstance(top, FolderNode)
+        file = await top.lookup(b"f")
+        assert isinstance(file, FileNode)
+        node.node._chunks._chunks.clear()
+        assert bytes(await file.read(0, len(content))) == content
+        with pytest.raises(LibernetError):  # nobody begins to read it any more
+            await node.telling["diff"]({"old": f"snapshots/{first}", "new": "backups/b"}, _ignore)
+    assert (await node.command("gc"))["blocks"] > 0
+    node.node._chunks._chunks.clear()
+    with pytest.raises(BlockNotFound):
+        await file.read(0, len(content))
+
+
+async def _ignore(note: dict[str, Any]) -> None:
+    """Take a note that nobody reads."""
