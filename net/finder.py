@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -191,7 +191,8 @@ class Search:
     """The peers worth asking for one block, each handed out once, the most promising first.
 
     State
-      _steps    ids still to be looked up; None stands for strangers who may have anything
+      _steps    ids still to be looked up; None stands for strangers who may have anything. All
+                come again after a rest: somebody new may have come, or come back elsewhere
       _ready    peers to hand out before the next step; who is best is decided then
       _seen     whoever was handed out or is among the others
       _resting  those who may be asked when they have rested
@@ -202,7 +203,8 @@ class Search:
         root = ids[0]
         blocks = [each for each in dict.fromkeys(ids) if isinstance(each, BlockId)]
         self._root = root
-        self._steps: Iterator[BlockId | None] = iter([*blocks[:1], None, *blocks[1:]])
+        self._all_steps: list[BlockId | None] = [*blocks[:1], None, *blocks[1:]]
+        self._steps = iter(self._all_steps)
         self._ready: list[Peer] = []
         self._seen: set[PeerAddress] = set()
         self._resting: list[Peer] = []
@@ -254,6 +256,7 @@ class Search:
         if soonest >= deadline:
             return False
         await trio.sleep_until(soonest)
+        self._steps = iter(self._all_steps)
         self._ready.extend(peer for peer in self._resting if not peer.is_resting)
         self._resting = [peer for peer in self._resting if peer.is_resting]
         return True

@@ -15,7 +15,7 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import BlockId
 from libernet.net.fetcher import FETCH_SECONDS
 from tests.support.far import NETWORK_IS_DOWN
-from tests.support.fetching import ABSENT, BLOCK, ID, World
+from tests.support.fetching import ABSENT, BLOCK, ID, ROOT, World
 
 
 async def test_wrong_bytes_from_one_peer_are_right_bytes_from_another(
@@ -129,3 +129,27 @@ async def test_a_discovery_that_fails_is_no_reason_not_to_ask_those_known(
         world.hinted(f"stranger {number}")
     world.hinted("peer", BLOCK)
     assert await world.get() == BLOCK
+
+
+async def test_a_peer_that_came_back_elsewhere_is_found_while_a_reader_waits(
+    world: World, clock: MockClock
+) -> None:
+    world.announced("before", ROOT, BLOCK).be_down()
+
+    async def move() -> None:
+        await trio.sleep(12)
+        world.announced("after", ROOT, BLOCK)
+
+    world.nursery.start_soon(move)
+    assert await world.get() == BLOCK
+    assert 12 < trio.current_time() < FETCH_SECONDS
+    assert world.discovery.found[ROOT] < 6
+
+
+async def test_waiting_for_peers_that_rest_asks_discovery_now_and_then_only(
+    world: World, clock: MockClock
+) -> None:
+    for number in range(20):
+        world.announced(f"gone {number}", ROOT).be_down()
+    assert isinstance(await world.outcome(), NetworkError)
+    assert world.discovery.found.total() <= 20
