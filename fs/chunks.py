@@ -13,12 +13,17 @@ from libernet.blocks.ids import StoredId
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import unseal
 from libernet.blocks.source import BlockSource, Origin
+from libernet.fs.ahead import Ahead, Reading
 
 _log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 48 * 1024 * 1024
 _AHEAD_TASKS = 32  # for a peer far away: twice its connections, so that none is idle
 _AHEAD_CHUNKS = 32  # what may wait to be loaded ahead
+
+MAX_AHEAD_BYTES = 24 * 1024 * 1024
+"""How far a file is read ahead at most: half of the cache, so that nothing goes before it is read.
+With what is on its way the mark of 200 MiB for the whole process is kept."""
 
 _LONG_SECONDS = 5.0
 _ECHO_SECONDS = 1.0
@@ -28,8 +33,6 @@ else read(2) would wait for twice the deadline (measured: 54 s instead of 27).""
 
 ChunkReference = Reference | BlobReference
 """What names a chunk of a file and opens it: a block of ours or of the original's, or a blob."""
-
-_Wanted = tuple[ChunkReference, Origin | None]
 
 
 class _Loading:
@@ -59,7 +62,7 @@ class ChunkCache:
       _chunks   by reference (id and key, suite or IV), the least recently used first
       _bytes    their lengths together, at most _CACHE_BYTES after each call
       _loading  those on their way
-      _ahead    those that wait to be loaded ahead
+      _ahead    those that are loaded ahead, or wait for that
       _echoes   errors that took long, for a moment
       hits      how often a chunk was given that was here or on its way; misses, how often not
     Tasks
@@ -75,9 +78,9 @@ class ChunkCache:
         self._bytes = 0
         self.hits = self.misses = 0
         self._loading: dict[ChunkReference, _Loading] = {}
-        self._ahead: set[ChunkReference] = set()
+        self._ahead: dict[ChunkReference, Ahead] = {}
         self._echoes: dict[ChunkReference, _Echo] = {}
-        self._send, self._receive = trio.open_memory_channel[_Wanted](_AHEAD_CHUNKS)
+        self._send, self._receive = trio.open_memory_channel[ChunkReference](_AHEAD_CHUNKS)
 
     async def run(self) -> None:
         """Read ahead until cancelled."""
@@ -85,15 +88,27 @@ class ChunkCache:
             for _ in range(_AHEAD_TASKS):
                 nursery.start_soon(self._read_ahead)
 
-    def prefetch(self, reference: ChunkReference, origin: Origin | None = None) -> None:
-        """Start to load a chunk; nothing happens when enough is on its way."""
-        if self._is_known(reference) or reference in self._ahead:
-            return
-        try:
-            self._send.send_nowait((reference, origin))
-        except trio.WouldBlock:
-            return
-        self._ahead.add(reference)
+    def prefetch(
+        self,
+        reference: ChunkReference,
+        origin: Origin | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        """Start to load a chunk, until *reading* gives it up; nothing when enough is on its way."""
+        ahead = self._ahead.get(reference)
+        if ahead is None or ahead.scope.cancel_called:
+            if ahead is not None or self._is_known(reference):
+                return
+            try:
+                self._send.send_nowait(reference)
+            except trio.WouldBlock:
+                return
+            ahead = self._ahead[reference] = Ahead(origin)
+        ahead.join(reading)
+
+    def ahead_bytes(self, origin: Origin | None, usual: int) -> int:
+        """Return how far to read ahead: as the source says, *usual* bytes if it cannot."""
+        return min(self._source.ahead_bytes(origin) or usual, MAX_AHEAD_BYTES)
 
     def is_near(self, reference: ChunkReference) -> bool:
         """Return whether a chunk can be had without asking another machine."""
@@ -118,6 +133,8 @@ class ChunkCache:
                 self._answer_as_before(reference)
                 self.misses += 1
                 return await self._load(reference, origin)
+            if (ahead := self._ahead.get(reference)) is not None:
+                ahead.is_wanted = True
             await loading.done.wait()
             if loading.error is not None:
                 raise loading.error
@@ -125,11 +142,13 @@ class ChunkCache:
     def _is_known(self, reference: ChunkReference) -> bool:
         return reference in self._chunks or reference in self._loading
 
-    async def _load(self, reference: ChunkReference, origin: Origin | None) -> bytes:
+    async def _load(
+        self, reference: ChunkReference, origin: Origin | None, *, ahead: bool = False
+    ) -> bytes:
         loading = self._loading[reference] = _Loading()
         began = trio.current_time()
         try:
-            chunk = await self._source.get(reference.id, _opener(reference), origin)
+            chunk = await self._source.get(reference.id, _opener(reference), origin, ahead=ahead)
             self._keep(reference, chunk)
             return chunk
         except LibernetError as exc:
@@ -157,16 +176,19 @@ class ChunkCache:
             self._bytes -= len(dropped)
 
     async def _read_ahead(self) -> None:
-        async for reference, origin in self._receive.clone():
-            self._ahead.discard(reference)
-            if self._is_known(reference):
-                continue
+        async for reference in self._receive.clone():
+            ahead = self._ahead[reference]
             try:
-                await self._load(reference, origin)
+                if not (ahead.scope.cancel_called or self._is_known(reference)):
+                    with ahead.scope:
+                        await self._load(reference, ahead.origin, ahead=True)
             except LibernetError:
                 continue  # the reader who really comes to it will be told
             except Exception:  # noqa: BLE001 - the top of a daemon task
                 _log.exception("reading ahead failed")
+            finally:
+                del self._ahead[reference]
+                ahead.over()
 
 
 def _opener(reference: ChunkReference) -> Callable[[bytes], bytes]:

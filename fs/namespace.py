@@ -10,7 +10,9 @@ import stat
 from collections.abc import Sequence
 from typing import Protocol
 
+from libernet.fs.ahead import Reading
 from libernet.fs.backups import Backups
+from libernet.fs.chunks import MAX_AHEAD_BYTES
 from libernet.fs.inode import ROOT_INO, Inode
 from libernet.fs.node_numbers import FIRST_VIEW_INO, NodeNumbers
 from libernet.fs.nodes import FileNode, FolderNode, LinkNode, Node
@@ -63,17 +65,27 @@ class Entry:
 
 
 class OpenFile:
-    """A handle: the content or node behind it, and how far it was read in sequence."""
+    """A handle: the content or node behind it, and how far it was read in sequence.
 
-    __slots__ = ("_expected", "_reads", "file")
+    *reading* has what is loaded because of that.
+    """
+
+    __slots__ = ("_expected", "_reads", "file", "reading")
 
     def __init__(self, file: OpenContent | FileNode) -> None:
         self.file = file
         self._expected = 0
         self._reads = 0
+        self.reading = Reading()
 
     def reads_on(self, offset: int, size: int) -> bool:
-        """Note a read and return whether it goes on from the ones before."""
+        """Note a read and return whether it goes on from the ones before.
+
+        What was loaded for one that went far away is given up; not so near by, since the kernel's
+        requests may come in another order.
+        """
+        if abs(offset - self._expected) > MAX_AHEAD_BYTES:
+            self.reading.give_up()
         self._reads = self._reads + 1 if offset == self._expected else 0
         self._expected = offset + size
         return self._reads >= _AHEAD_AFTER_READS
@@ -199,6 +211,7 @@ class Namespace:
 
     def close(self, handle: OpenFile) -> None:
         """End what open() or create() began."""
+        handle.reading.give_up()
         if isinstance(handle.file, OpenContent):
             self._backups.release(handle.file)
 
@@ -211,7 +224,7 @@ class Namespace:
                 self._backups.read_ahead(file, offset + size, _AHEAD_BYTES)
             return await self._backups.read(file, offset, size)
         if reads_on:
-            file.read_ahead(offset + size, _AHEAD_BYTES)
+            file.read_ahead(offset + size, _AHEAD_BYTES, handle.reading)
         return await file.read(offset, size)
 
     async def write(self, handle: OpenFile, offset: int, data: bytes) -> None:

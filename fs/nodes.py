@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import msgspec
 
 from libernet.blocks.errors import LibernetError
+from libernet.fs.ahead import Reading
 
 
 class Appearance(msgspec.Struct, frozen=True, gc=False):
@@ -109,8 +110,11 @@ class FileNode(Node):
         """Return all of a small file if it is on this machine, else None."""
         return None
 
-    def read_ahead(self, offset: int, length: int) -> None:
-        """Start to fetch a range that a reader will come to next."""
+    def read_ahead(self, offset: int, length: int, reading: Reading | None = None) -> None:
+        """Start to fetch a range that a reader will come to next, until *reading* gives it up.
+
+        *length* is what to fetch where nobody knows better.
+        """
 
 
 class Incomplete(list[tuple[bytes, Node]]):

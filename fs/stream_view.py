@@ -22,6 +22,7 @@ from libernet.blocks.errors import FormatError, LibernetError, PeerTimeout
 from libernet.blocks.ids import BlobId
 from libernet.blocks.source import BlockSource
 from libernet.blocks.streams import StreamAddress
+from libernet.fs.ahead import Reading
 from libernet.fs.bundle_growth import LOOK_SECONDS
 from libernet.fs.chunks import ChunkCache
 from libernet.fs.nodes import Appearance, FileNode, FolderNode, Node
@@ -92,12 +93,12 @@ class Stream:
             offset = next_begin
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def read_ahead(self, offset: int, length: int) -> None:
+    def read_ahead(self, offset: int, length: int, reading: Reading | None = None) -> None:
         """Start to load the blobs of a range that a reader will come to next."""
         blobs = self.descriptor.blobs
         number = bisect_right(self._ends, offset)
         while length > 0 and number < len(blobs):
-            self._chunks.prefetch(self.descriptor.reference(number))
+            self._chunks.prefetch(self.descriptor.reference(number), reading=reading)
             length -= blobs[number].length
             number += 1
 
@@ -249,5 +250,5 @@ class StreamFile(FileNode):
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._stream.read(offset, size)
 
-    def read_ahead(self, offset: int, length: int) -> None:
-        self._stream.read_ahead(offset, length)
+    def read_ahead(self, offset: int, length: int, reading: Reading | None = None) -> None:
+        self._stream.read_ahead(offset, length, reading)

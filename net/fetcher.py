@@ -43,6 +43,8 @@ _BATCHES = 4  # at one time: 16 MiB of memory if each small block has 64 KiB
 _MAX_FLIGHTS = 2048  # what may be brought ahead beyond that is not
 _USING_THREADS = 4
 _PUT_AT_ONCE_BYTES = 8 * 1024 * 1024  # queued in the store; with more, putting may have to flush
+_AHEAD_SECONDS = 0.3  # beside the round trips: what comes in bursts, and waits for the processor
+_LEAST_AHEAD_BYTES = 4 * 1024 * 1024
 _HOUSEKEEPING_SECONDS = 5.0
 _TRIM_SECONDS = 300.0
 
@@ -56,8 +58,9 @@ class Fetcher:
       _nursery   that of run(), None while the network is down
     Tasks
       run() holds one for each flight and batch, and looks after store and connections. A flight
-      goes on when its readers stop to wait: the next ones find it. No error is kept: the next
-      reader of a block starts a new flight.
+      goes on when its readers stop to wait: the next ones find it. But what was only wanted ahead
+      of a reader ends with the last who wanted it. No error is kept: the next reader of a block
+      starts a new flight.
     """
 
     def __init__(
@@ -94,7 +97,12 @@ class Fetcher:
             self._flights.lose_all(_network_down())
 
     async def get(
-        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
+        self,
+        block_id: StoredId,
+        use: Callable[[bytes], T],
+        origin: Origin | None = None,
+        *,
+        ahead: bool = False,
     ) -> T:
         """Return what *use* makes of the block; errors as libernet.blocks.source says."""
         was_here = False
@@ -111,7 +119,7 @@ class Fetcher:
                 if was_here:
                     raise  # the block is right, but not for this use: peers have no other
                 _log.info("%s: asking peers for it", exc)
-        block = await self._from_network(block_id, origin)
+        block = await self._from_network(block_id, origin, ahead=ahead)
         if len(block) <= self._store.small_bytes:
             return use(block)
         return await trio.to_thread.run_sync(use, block, limiter=self._threads)
@@ -137,7 +145,17 @@ class Fetcher:
         """Return the blocks that could not be had lately, as plain values for JSON."""
         return self._failures.status(self._store.__contains__)
 
-    async def _from_network(self, block_id: StoredId, origin: Origin | None) -> bytes:
+    def ahead_bytes(self, origin: Origin | None) -> int:
+        """Return what those who gave blocks of the bundle send in a round trip and a while more."""
+        if origin is None:
+            return 0
+        givers = [each.standing for each in self._finder.givers(origin.root) if each.is_proven]
+        sent = sum(each.rate * (2 * each.round_trip_seconds + _AHEAD_SECONDS) for each in givers)
+        return max(int(sent), _LEAST_AHEAD_BYTES) if givers else 0
+
+    async def _from_network(
+        self, block_id: StoredId, origin: Origin | None, *, ahead: bool
+    ) -> bytes:
         """Wait for the block's flight, starting one if there is none."""
         if self._nursery is None:
             raise NetworkError(f"block {block_id} is not here, and the network is down")
@@ -145,13 +163,17 @@ class Fetcher:
             flight = self._flights.find(block_id)
             if flight is None:
                 flight = self._flights.begin(block_id)
+                flight.is_ahead = ahead
                 self._nursery.start_soon(self._fly, block_id, flight, origin)
+            flight.is_ahead = flight.is_ahead and ahead
             flight.readers += 1
             try:
                 with trio.move_on_after(FETCH_SECONDS):
                     await flight.done.wait()
             finally:
                 flight.readers -= 1
+                if flight.is_ahead and not flight.readers:
+                    self._flights.give_up(block_id, flight)
         if not flight.done.is_set():
             error = _nobody_in_time(block_id)
             self._failures.note(block_id, origin, flight.asked, error)
@@ -173,8 +195,10 @@ class Fetcher:
         enquiry = Enquiry(self._peers, search, block_id, flight.asked)
         error: LibernetError = _network_down()
         try:
-            with trio.fail_after(seconds):
+            with flight.scope, trio.fail_after(seconds):
                 block = await enquiry.run()
+            if flight.scope.cancelled_caught:
+                return
             await self._land(block_id, block, origin)
         except trio.TooSlowError:
             error = _nobody_in_time(block_id)
@@ -184,9 +208,10 @@ class Fetcher:
             _log.exception("fetching block %s failed for an unforeseen reason", block_id)
             error = NetworkError(f"fetching block {block_id} failed: {exc!r}")
         finally:
-            if block_id in self._flights and self._nursery is not None:
-                self._failures.note(block_id, origin, flight.asked, error)
-            self._flights.lost(block_id, error)
+            if self._flights.find(block_id) is flight:
+                if self._nursery is not None:
+                    self._failures.note(block_id, origin, flight.asked, error)
+                self._flights.lost(block_id, error)
 
     async def _bring(self, batch: dict[BlockId, Flight], origin: Origin) -> None:
         """Bring many blocks here; who waits for one that does not come asks further."""

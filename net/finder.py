@@ -104,10 +104,13 @@ class Finder:
         found = self._found.get(root)
         known = self._by_merit(found.addresses if found else ())
         hinted = self.hinted()
-        holders = self._holders.get(root, {}).items()
-        givers = self._by_merit(address for address, answers in holders if answers.gave)
         proven = [each for each in hinted if each.is_proven]
-        return [*givers, *known, *proven, *hinted[:_NEAR_HINTS]]
+        return [*self.givers(root), *known, *proven, *hinted[:_NEAR_HINTS]]
+
+    def givers(self, root: StoredId) -> list[Peer]:
+        """Return those who gave blocks of a bundle lately."""
+        holders = self._holders.get(root, {}).items()
+        return self._by_merit(address for address, answers in holders if answers.gave)
 
     def is_busy(self, root: StoredId) -> bool:
         """Say whether those near have much to do, and others might be found: see `widen`."""

@@ -22,7 +22,8 @@ class Flight:
     """A block on its way.
 
     State: `done`, set when either `block` or `error` says what came of it; `readers` that wait;
-    `asked`, the addresses of the peers asked for this block alone.
+    `asked`, the addresses of the peers asked for this block alone; `scope`, around its fetch;
+    `is_ahead`, whether nobody ever waited for it who may try again.
     """
 
     done: trio.Event = field(default_factory=trio.Event)
@@ -30,6 +31,8 @@ class Flight:
     error: LibernetError | None = None
     readers: int = 0
     asked: list[str] = field(default_factory=list)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    is_ahead: bool = False
 
     def outcome(self) -> bytes:
         """Return the block, or raise why it did not come: a new error for each reader."""
@@ -78,6 +81,12 @@ class Flights:
         if flight is not None:
             flight.error = error
             flight.done.set()
+
+    def give_up(self, block_id: StoredId, flight: Flight) -> None:
+        """End a flight that nobody waits for: who wants the block next begins another."""
+        if self._flights.get(block_id) is flight:
+            del self._flights[block_id]
+            flight.scope.cancel()
 
     def lose_all(self, error: LibernetError) -> None:
         """Tell all who wait that nothing comes any more."""

@@ -25,7 +25,12 @@ class LocalSource:
         self._threads = trio.CapacityLimiter(_THREADS)
 
     async def get(
-        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
+        self,
+        block_id: StoredId,
+        use: Callable[[bytes], T],
+        origin: Origin | None = None,
+        *,
+        ahead: bool = False,
     ) -> T:
         """Return what *use* makes of the block; BlockNotFound when the store has none."""
 
@@ -38,3 +43,7 @@ class LocalSource:
 
     def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
         """Do nothing: there is nowhere to bring blocks from."""
+
+    def ahead_bytes(self, origin: Origin | None) -> int:
+        """Return 0: nobody has to be kept busy."""
+        return 0

@@ -22,7 +22,7 @@ class ClientLimits:
     *idle_seconds*: how long a connection is kept unused, less than servers keep it.
     """
 
-    connections: int = 16
+    connections: int = 24
     connect_seconds: float = 5
     idle_seconds: float = 45
     pace: Pace = field(default_factory=Pace)

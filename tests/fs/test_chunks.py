@@ -10,6 +10,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import Sealer
 from libernet.fs import chunks
+from libernet.fs.ahead import Reading
 from libernet.fs.chunks import ChunkCache
 
 T = TypeVar("T")
@@ -18,16 +19,18 @@ T = TypeVar("T")
 class Source:
     """Blocks out of a dict, given out when the gate is open.
 
-    `asked` lists the ids asked for, in order; `most` is how many were on their way at one time.
+    `asked` lists the ids asked for, in order; `most` is how many were on their way at one time,
+    `waiting` how many are; `hint` is what it says of how far to read ahead.
     """
 
     def __init__(self) -> None:
         self.blocks: dict[BlockId, bytes] = {}
         self.asked: list[BlockId] = []
         self.most = 0
+        self.hint = 0
         self.gate = trio.Event()
         self.gate.set()
-        self._waiting = 0
+        self.waiting = 0
         self._sealer = Sealer(bytes(32))
 
     def add(self, chunk: bytes) -> Reference:
@@ -38,14 +41,21 @@ class Source:
     def close(self) -> None:
         self.gate = trio.Event()
 
-    async def get(self, block_id: BlockId, use: Callable[[bytes], T], origin: object = None) -> T:
+    async def get(
+        self,
+        block_id: BlockId,
+        use: Callable[[bytes], T],
+        origin: object = None,
+        *,
+        ahead: bool = False,
+    ) -> T:
         self.asked.append(block_id)
-        self._waiting += 1
-        self.most = max(self.most, self._waiting)
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
         try:
             await self.gate.wait()
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         block = self.blocks.get(block_id)
         if block is None:
             raise BlockNotFound(str(block_id))
@@ -53,6 +63,9 @@ class Source:
 
     def bring(self, block_ids: Sequence[BlockId], origin: object) -> None:
         raise NotImplementedError
+
+    def ahead_bytes(self, origin: object) -> int:
+        return self.hint
 
 
 @pytest.fixture
@@ -279,3 +292,83 @@ async def test_no_more_is_read_ahead_than_may_be(cache: ChunkCache, source: Sour
     source.gate.set()
     await trio.testing.wait_all_tasks_blocked()
     assert 16 < len(source.asked) < 100
+
+
+async def test_what_a_closed_file_wanted_ahead_is_given_up(
+    cache: ChunkCache, source: Source
+) -> None:
+    source.close()
+    reading = Reading()
+    references = [source.add(b"%d" % at) for at in range(50)]
+    for reference in references:
+        cache.prefetch(reference, reading=reading)
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.waiting == 32
+    reading.give_up()
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.waiting == 0
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(source.asked) == 32
+    assert await cache.get(references[0]) == b"0"
+
+
+async def test_what_another_reader_wants_ahead_as_well_goes_on(
+    cache: ChunkCache, source: Source
+) -> None:
+    source.close()
+    first, second = Reading(), Reading()
+    reference = source.add(b"chunk")
+    cache.prefetch(reference, reading=first)
+    cache.prefetch(reference, reading=second)
+    await trio.testing.wait_all_tasks_blocked()
+    first.give_up()
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.waiting == 1
+    second.give_up()
+    await trio.testing.wait_all_tasks_blocked()
+    assert source.waiting == 0
+
+
+async def test_what_somebody_waits_for_is_not_given_up(
+    cache: ChunkCache, source: Source, nursery: trio.Nursery
+) -> None:
+    source.close()
+    reading = Reading()
+    reference = source.add(b"chunk")
+    cache.prefetch(reference, reading=reading)
+    await trio.testing.wait_all_tasks_blocked()
+    (reader,) = await _waiting_readers(1, cache, reference, nursery)
+    reading.give_up()
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert reader.outcome == b"chunk"
+    assert source.asked == [reference.id]
+
+
+async def test_what_was_given_up_can_be_wanted_ahead_again(
+    cache: ChunkCache, source: Source
+) -> None:
+    source.close()
+    reading = Reading()
+    reference = source.add(b"chunk")
+    cache.prefetch(reference, reading=reading)
+    await trio.testing.wait_all_tasks_blocked()
+    reading.give_up()
+    await trio.testing.wait_all_tasks_blocked()
+    source.gate.set()
+    cache.prefetch(reference, reading=reading)
+    await trio.testing.wait_all_tasks_blocked()
+    source.close()
+    assert await cache.get(reference) == b"chunk"
+    assert not reading.ahead
+
+
+async def test_as_much_is_read_ahead_as_the_source_says_within_the_cache(
+    cache: ChunkCache, source: Source
+) -> None:
+    assert cache.ahead_bytes(None, 5) == 5
+    source.hint = 1000
+    assert cache.ahead_bytes(None, 5) == 1000
+    source.hint = 1 << 40
+    assert cache.ahead_bytes(None, 5) == chunks.MAX_AHEAD_BYTES < chunks._CACHE_BYTES

@@ -198,7 +198,12 @@ class _Remote:
         self.own: Store
 
     async def get(
-        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
+        self,
+        block_id: StoredId,
+        use: Callable[[bytes], T],
+        origin: Origin | None = None,
+        *,
+        ahead: bool = False,
     ) -> T:
         await trio.lowlevel.checkpoint()
         try:
@@ -210,6 +215,9 @@ class _Remote:
 
     def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
         """Bring nothing ahead of need."""
+
+    def ahead_bytes(self, origin: Origin | None) -> int:
+        return 0
 
 
 async def test_a_bundle_of_another_node_is_read_on_while_both_collect(

@@ -57,7 +57,12 @@ class World:
         )
 
     async def get(
-        self, block_id: BlockId, use: Callable[[bytes], T], origin: Origin | None = None
+        self,
+        block_id: BlockId,
+        use: Callable[[bytes], T],
+        origin: Origin | None = None,
+        *,
+        ahead: bool = False,
     ) -> T:
         self.asked[block_id] += 1
         if block_id in self._on_their_way:
@@ -68,6 +73,9 @@ class World:
 
     def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
         self.brought += block_ids
+
+    def ahead_bytes(self, origin: object) -> int:
+        return 0
 
     def seal(self, plaintext: bytes) -> Reference:
         """Make a block that nobody has."""

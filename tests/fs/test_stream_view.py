@@ -45,7 +45,12 @@ class World:
         return blob_id in self.here and blob_id not in self.coming
 
     async def get(
-        self, block_id: StoredId, use: Callable[[bytes], T], origin: Origin | None = None
+        self,
+        block_id: StoredId,
+        use: Callable[[bytes], T],
+        origin: Origin | None = None,
+        *,
+        ahead: bool = False,
     ) -> T:
         self.asked.append(block_id)
         if block_id in self.coming:
@@ -56,6 +61,9 @@ class World:
 
     def bring(self, block_ids: Sequence[BlockId], origin: Origin) -> None:
         raise NotImplementedError
+
+    def ahead_bytes(self, origin: object) -> int:
+        return 0
 
     def folder(self, sd_hash: BlobId) -> StreamFolder:
         return StreamFolder(folder_appearance(*OWNER, 7), self.streams, sd_hash)

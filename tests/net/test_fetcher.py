@@ -320,3 +320,51 @@ async def test_a_node_that_nobody_uses_asks_nobody(clock: MockClock, world: Worl
     await trio.sleep(3600)
     assert (far.asked, far.dials) == ([ID], 1)
     assert (world.discovery.announced, world.discovery.found) == (announced, found)
+
+
+async def test_what_was_only_wanted_ahead_of_a_reader_is_given_up_with_it(
+    world: World, clock: MockClock
+) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 3
+    with trio.move_on_after(1):
+        await world.fetcher.get(ID, bytes, ORIGIN, ahead=True)
+    assert len(world.fetcher._flights) == 0
+    await trio.sleep(10)
+    assert ID not in world.store
+    assert world.fetcher.failures() == []
+    assert await world.get() == BLOCK
+
+
+async def test_what_a_reader_came_to_is_not_given_up_any_more(
+    world: World, nursery: trio.Nursery, clock: MockClock
+) -> None:
+    peer = world.hinted("peer", BLOCK)
+    peer.delay_seconds = 3
+
+    async def read(seconds: float, *, ahead: bool) -> None:
+        with trio.move_on_after(seconds):
+            await world.fetcher.get(ID, bytes, ORIGIN, ahead=ahead)
+
+    nursery.start_soon(lambda: read(2, ahead=True))
+    await trio.sleep(0.5)
+    await read(1, ahead=False)
+    await trio.sleep(10)
+    assert ID in world.store
+    assert peer.asked == [ID]
+
+
+async def test_who_wants_what_was_just_given_up_gets_it(
+    world: World, nursery: trio.Nursery, clock: MockClock
+) -> None:
+    world.hinted("peer", BLOCK).delay_seconds = 1
+    scope = trio.CancelScope()
+
+    async def read_ahead() -> None:
+        with scope:
+            await world.fetcher.get(ID, bytes, ORIGIN, ahead=True)
+
+    nursery.start_soon(read_ahead)
+    await trio.sleep(0.5)
+    scope.cancel()
+    assert await world.get() == BLOCK

@@ -209,3 +209,18 @@ async def test_who_lacks_what_others_have_is_soon_not_asked_any_more(
     for block in blocks:
         assert await world.get(BlockId.of(block), ORIGIN) == block
     assert len(empty.asked) + empty.dials < 10
+
+
+async def test_more_is_read_ahead_of_the_fast_and_the_far_away(
+    world: World, clock: MockClock
+) -> None:
+    assert world.fetcher.ahead_bytes(ORIGIN) == 0
+    blocks = make_blocks(60)
+    peer = peer_at(world, "peer", 5, blocks)
+    await read(world, blocks[:20])
+    slow_bytes = world.fetcher.ahead_bytes(ORIGIN)
+    peer.bytes_per_second = 80 * MEGABYTES_PER_SECOND
+    await read(world, blocks[20:])
+    fast_bytes = world.fetcher.ahead_bytes(ORIGIN)
+    assert 0 < slow_bytes < 8e6 < fast_bytes
+    assert fast_bytes > 60 * MEGABYTES_PER_SECOND * 2 * peer.delay_seconds
