@@ -43,6 +43,7 @@ from typing_extensions import Buffer
 
 from libernet.blocks.disk import store_error, sync_folder
 from libernet.blocks.errors import BlockNotFound, StoreError
+from libernet.blocks.holdings import Holdings
 from libernet.blocks.ids import StoredId
 from libernet.blocks.like_index import LikeIndex
 from libernet.blocks.store_cache import CACHE_BYTES, RESERVE_BYTES, BlockCache, CacheLimits
@@ -71,8 +72,8 @@ _log = logging.getLogger(__name__)
 class Store:
     """The blocks in *folder*, between `with` and its end, for any number of threads.
 
-    State: what its parts hold: files, index, the queue of what is not committed yet, the cache.
-    The queue's two locks are everybody's. `like` finds blocks of which others may be told.
+    State: what its parts hold: files, index, the queue of what is not committed yet, the cache; the
+    queue's two locks are everybody's. `like` finds blocks to tell of, `holdings` knows all ids.
     """
 
     small_bytes: Final = SMALL_BLOCK_BYTES
@@ -107,6 +108,7 @@ class Store:
             put=self._put_durable,
         )
         self.like = LikeIndex(self._index, self._queue)
+        self.holdings = Holdings(self._index)
         self._damage = Damage(
             self._index, self._files, self._queue, find=self._entry, load=self._load
         )
@@ -371,10 +373,8 @@ class Store:
 
     def totals(self) -> StoreTotals:
         """Count what is durable: a scan of the index, 0.2 s per million blocks."""
-        by_class = self.totals_by_class().values()
-        return StoreTotals(
-            sum(totals.blocks for totals in by_class), sum(totals.bytes for totals in by_class)
-        )
+        counts = self._index.totals().values()
+        return StoreTotals(sum(each.blocks for each in counts), sum(each.bytes for each in counts))
 
     def totals_by_class(self) -> dict[BlockClass, StoreTotals]:
         """Count what is durable of each class, with the same effort."""

@@ -3,7 +3,7 @@
 import enum
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ class BlockIndex:
     opens one, so there are as many as there ever were reads at the same time, whichever threads
     come and go; a commit never makes a read wait, nor does a read ever empty the log.
     `totals_of` counts the blocks of each class but OWN as of the last commit, `was_left_open` says
-    whether whoever had the file open before died with it.
+    whether whoever had the file open before died with it. `on_change` is told, in the thread that
+    commits, the ids of blocks that came or went.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,6 +106,7 @@ class BlockIndex:
         self._next_row = 1
         self.totals_of: Mapping[BlockClass, StoreTotals] = {}
         self.was_left_open = False
+        self.on_change: Callable[[Iterable[bytes]], None] = lambda block_ids: None
         self._idle_readers: deque[sqlite3.Connection] = deque()
 
     def open(self) -> None:
@@ -215,6 +217,7 @@ class BlockIndex:
             ),
         )
         self._next_row += len(contents)
+        self.on_change(block[0] for block in blocks)
 
     def pin(self, block_ids: Iterable[StoredId], owner: str) -> None:
         """Let *owner* have these blocks pinned, durably."""
@@ -229,23 +232,24 @@ class BlockIndex:
         """Forget these blocks, unless of another class by now, durably and in one transaction."""
         rows = [(bytes(entry.id), entry.block_class) for entry in entries]
         self.commit(("DELETE FROM block WHERE id = ? AND class = ?", rows))
+        self.on_change(row[0] for row in rows)
 
     def remove(self, block_id: StoredId) -> None:
         """Forget a block, durably."""
         self.commit(("DELETE FROM block WHERE id = ?", [(bytes(block_id),)]))
+        self.on_change([bytes(block_id)])
 
     def forget_cached(self, gone: Iterable[StoredId], asked: Mapping[StoredId, int]) -> None:
         """Forget the cached blocks among *gone* and note when those in *asked* were asked for."""
+        rows = [(bytes(block_id),) for block_id in gone]
         self.commit(
-            (
-                "DELETE FROM block WHERE id = ? AND class = 2",
-                [(bytes(block_id),) for block_id in gone],
-            ),
+            ("DELETE FROM block WHERE id = ? AND class = 2", rows),
             (
                 "UPDATE block SET asked = ? WHERE id = ? AND class = 2",
                 [(seconds, bytes(block_id)) for block_id, seconds in asked.items()],
             ),
         )
+        self.on_change(row[0] for row in rows)
 
     def give_space_back(self, pages: int) -> None:
         """Shrink the file by what forgotten blocks left, up to *pages* of _PAGE_BYTES."""

@@ -105,6 +105,9 @@ def _network(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _by_label("gauge", "peers", "Peers that were asked lately.", "state", peers)
     roots = len(status["not_announced"])
     yield _one("gauge", "unannounced_roots", "Roots that nobody can know of.", roots)
+    if sweep := status["sweep"]:
+        text = "Blocks that others were told of in the present round."
+        yield _one("gauge", "announced_blocks", text, sweep["blocks"])
     missing = len(status["failures"])
     yield _one("gauge", "missing_blocks", "Blocks that could not be had lately.", missing)
     members = status["discovery"]["members"]

@@ -32,7 +32,19 @@ def network_lines(network: dict[str, Any]) -> list[str]:
         lines.append(
             f"announced   all but {count_text(roots, 'root')}: others do not know of them yet"
         )
+    if network["sweep"]:
+        lines.append(f"blocks      {_sweep(network['sweep'])}")
     return lines
+
+
+def _sweep(sweep: dict[str, Any]) -> str:
+    """Return how far telling others of all blocks has come."""
+    told = f"{sweep['blocks']:,} announced"
+    if sweep["share"] < 1:
+        told += f", {sweep['share']:.0%} of a round"
+    if sweep["changes"]:
+        told += f", {count_text(sweep['changes'], 'change')} to come"
+    return told + (f"; not now: {sweep['failure']}" if sweep["failure"] else "")
 
 
 def _traffic(traffic: dict[str, Any]) -> str:

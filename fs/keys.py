@@ -217,6 +217,13 @@ _ALL = (
         _whole(1, 10_000),
     ),
     Key(
+        "announce_bytes_per_second",
+        "sent at most to tell others of all blocks",
+        "N",
+        _number_text,
+        _whole(0, 2**31),
+    ),
+    Key(
         "publish_after_seconds",
         "rest after which a changed backup is published",
         "N",

@@ -106,5 +106,6 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         upload_bytes_per_second=settings.upload_bytes_per_second,
         download_bytes_per_second=settings.download_bytes_per_second,
         max_connections=settings.max_connections,
+        sweep_bytes_per_second=settings.announce_bytes_per_second,
         accept=AcceptanceRules.parse(settings.accept_from, settings.accept_unsigned_from),
     )

@@ -25,6 +25,8 @@ wins. The keys, with their defaults:
     upload_bytes_per_second = 0  most that goes to other nodes; 0 for no limit
     download_bytes_per_second = 0  the same for what comes from them
     max_connections = 128        from other nodes at one time
+    announce_bytes_per_second = 16384  sent at most to tell others of all blocks, one after the
+                                 other; 0 tells them of snapshots, shares and open bundles alone
     publish_after_seconds = 10   rest after which a changed backup is published, 0 to 86400
     checkpoint_seconds = 3       age at which a change is made durable at the latest, 0.05 to 4
     poll_shim = true             fetch requests of the kernel by the faster loop
@@ -81,6 +83,7 @@ class Settings:
     upload_bytes_per_second: int = 0
     download_bytes_per_second: int = 0
     max_connections: int = 128
+    announce_bytes_per_second: int = 16384
     publish_after_seconds: float = 10.0
     checkpoint_seconds: float = 3.0
     poll_shim: bool = True

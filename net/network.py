@@ -34,6 +34,7 @@ from libernet.net.ports import first_free_port
 from libernet.net.remembered import RememberedPeers
 from libernet.net.sparing_log import SparingLog
 from libernet.net.static import StaticDiscovery
+from libernet.net.sweeper import SWEEP_BYTES_PER_SECOND, Sweeper
 from libernet.net.whereabouts import Whereabouts
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class NetworkSettings:
     *peers* are asked for blocks and are the nodes through which the DHT is joined. Private
     addresses that the DHT names are dialled on a *private_network* only. With *lan* nodes on the
     same local network are found, unless this one is bound to loopback. Others' blocks are kept as
-    *accept* says. Rates of 0 are without a limit; they do not hold for the DHT.
+    *accept* says. Rates of 0 are without a limit; they do not hold for the DHT, except that
+    *sweep_bytes_per_second* go into telling others of all blocks, with 0 of roots and shares alone.
     """
 
     host: str = ""
@@ -61,6 +63,7 @@ class NetworkSettings:
     download_bytes_per_second: int = 0
     max_connections: int = MAX_CONNECTIONS
     accept: AcceptanceRules = field(default_factory=AcceptanceRules)
+    sweep_bytes_per_second: int = SWEEP_BYTES_PER_SECOND
 
 
 class Network:
@@ -68,13 +71,13 @@ class Network:
 
     State
       fetcher     the source of blocks that the mount reads from
-      announcer   what others are told
+      announcer   what others are told at once; _sweeper, what they are told in time
       _dht        the DHT while it runs; _lan, the neighbours while they are looked for
       _port       where peers are served, 0 while they are not
       _last_port  where they were served last; 0 before the start. Once it started, what breaks is
                   no reason to end the mount
     Tasks
-      run() holds the server, the DHT, the fetcher and the announcer. When one of them fails for an
+      run() holds the server, the DHT, fetcher, announcer and sweeper. When one of them fails for an
       unforeseen reason all start again after a while; what is in the store can be read meanwhile.
     """
 
@@ -109,6 +112,12 @@ class Network:
         self._port = 0
         self._last_port = 0
         self.announcer = Announcer(self._discovery, is_here=store.__contains__)
+        self._sweeper = Sweeper(
+            store.holdings,
+            store.__contains__,
+            state_folder,
+            bytes_per_second=settings.sweep_bytes_per_second,
+        )
         self.fetcher = Fetcher(store, self._discovery, self._peers, fetched=self._fetched)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,6 +147,7 @@ class Network:
             "peers": self._peers.status(),
             "discovery": self._discovery.status(),
             "not_announced": [str(block_id) for block_id in self.announcer.pending()],
+            "sweep": self._sweeper.status() if self._settings.sweep_bytes_per_second else None,
             "failures": self.fetcher.failures(),
         }
 
@@ -191,15 +201,22 @@ class Network:
                 nursery.start_soon(self.announcer.run)
                 nursery.start_soon(self._said.run)
                 whereabouts = Whereabouts(
-                    self._discovery.peers_hint, dht.seen_as, self.announcer.start_over
+                    self._discovery.peers_hint, dht.seen_as, self._announce_again
                 )
                 nursery.start_soon(whereabouts.run)
+                if settings.sweep_bytes_per_second:
+                    nursery.start_soon(self._sweeper.run, dht, port)
                 self._port = self._last_port = port
                 task_status.started()
         finally:
             self._dht = self._lan = None
             self._port = 0
             self._peers.close()
+
+    def _announce_again(self) -> None:
+        """Tell others anew of everything: they know it at an address that is not this node's."""
+        self.announcer.start_over()
+        self._sweeper.start_over()
 
     def _unreachable(self, address: PeerAddress, failures: int) -> None:
         if self._lan is not None:

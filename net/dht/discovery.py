@@ -16,6 +16,7 @@ from libernet.net.dht.contact import Address
 from libernet.net.dht.endpoint import Identity
 from libernet.net.dht.family import FamilyNode
 from libernet.net.dht.keys import IDENTIFIER_NAMESPACE, SHA256_NAMESPACE, routing_key
+from libernet.net.dht.neighbourhood import Swept
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.remembered import Remembered
 from libernet.net.dht.upkeep import Pace
@@ -121,6 +122,21 @@ class DhtDiscovery:
         """Ask ever nearer nodes for providers of the block; DhtError if none of them answers."""
         return await self._find(routing_key(SHA256_NAMESPACE, block_id), want)
 
+    async def sweep(self, keys: Sequence[bytes]) -> Swept:
+        """Announce the first of *keys*, in ascending order, and its neighbours among them.
+
+        Returns how many those were; DhtError when nobody answers.
+        """
+        own = self._identity
+        return await self._sweep(
+            keys, lambda node, some: node.sweep(some, own.exchange_port, own.flags)
+        )
+
+    async def sweep_away(self, keys: Sequence[bytes]) -> Swept:
+        """Take back what sweep() announced, for as many of *keys*."""
+        port = self._identity.exchange_port
+        return await self._sweep(keys, lambda node, some: node.sweep_away(some, port))
+
     async def announce_identifier(self, identifier: bytes, port: int) -> int:
         """Say that another program is reached at this machine's *port*; return how many know.
 
@@ -206,6 +222,31 @@ class DhtDiscovery:
             raise errors[0][1]
         united = {each.address: each for providers in found for each in providers}
         return list(united.values())
+
+    async def _sweep(
+        self,
+        keys: Sequence[bytes],
+        act: Callable[[DhtNode, Sequence[bytes]], Coroutine[Any, Any, Swept]],
+    ) -> Swept:
+        """Do *act* with the first of *keys* in all families in which somebody is known.
+
+        The smaller a network, the more keys are neighbours in it: the smallest says how many, and
+        the others are told of those in as many steps as they take.
+        """
+
+        async def tell(node: FamilyNode, some: Sequence[bytes]) -> Swept:
+            return await node.tell(lambda inner: act(inner, some))
+
+        in_touch = [node for node in self._nodes if node.contacts and not node.is_client]
+        smallest, *others = sorted(in_touch or self._nodes, key=lambda node: len(node.contacts))
+        swept = await tell(smallest, keys)
+        for other in others if in_touch else ():
+            rest = keys[: swept.keys]
+            while rest:
+                step = await tell(other, rest)
+                swept = swept.and_also(step)
+                rest = rest[step.keys :]
+        return swept
 
     async def _tell(self, act: Callable[[DhtNode], Coroutine[Any, Any, T]]) -> list[T]:
         """Do *act* at all nodes; none may fail that knew somebody, and that others reach."""

@@ -5,7 +5,7 @@ import asyncio
 import bisect
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from libernet.blocks.errors import DhtError
@@ -16,8 +16,8 @@ from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import FIND_REQUEST_BYTES, MAX_KEYS, Envelope, Request, StoredMany
 
 REPLICAS = 12
-"""Nodes that a block's record is given to. With half of them dead one in 256 has lost all; twenty,
-as for roots, would take two and a half times the datagrams and the memory of others."""
+"""Nodes that a block's record is given to. With half of them dead one block of 4,096 is lost to
+all, with 8 one of 256; with twenty, as for roots, others would need more memory for it."""
 
 MAX_SWEPT_KEYS = 1000
 """Announced after one look-up: some 200 datagrams, so that the look-up counts for little."""
@@ -38,6 +38,15 @@ class Swept:
     records: int
     kept: int
     sent_bytes: int
+
+    def and_also(self, other: Self) -> Self:
+        """Return this, and what was done for the same keys with others."""
+        return replace(
+            self,
+            records=self.records + other.records,
+            kept=self.kept + other.kept,
+            sent_bytes=self.sent_bytes + other.sent_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,12 +92,10 @@ class ContactTable(RoutingTable):  # type: ignore[misc]
         known = bucket.nodes.get(node_id) or bucket.replacement_nodes.get(node_id)
         if known is not None:
             return bool(known.address != address)
-        if self._is_crowded(bucket, node_id, address.ip):
-            return False
-        if len(bucket) < self.ksize or bucket.has_in_range(self.node):
-            return True
-        # As many in waiting as have a place; each costs a ping, and is rarely needed.
-        return len(bucket.replacement_nodes) < int(self.ksize)
+        has_room = len(bucket) < self.ksize or bucket.has_in_range(self.node)
+        # As many in waiting as have a place; each costs a hello, and is rarely needed.
+        may_wait = len(bucket.replacement_nodes) < int(self.ksize)
+        return (has_room or may_wait) and not self._is_crowded(bucket, node_id, address.ip)
 
     def add(self, contact: Contact) -> Contact | None:
         """Take in a contact that has just answered, as the most recently seen of its bucket.

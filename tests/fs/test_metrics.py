@@ -38,6 +38,14 @@ STATUS: dict[str, Any] = {
         ]
     },
     "not_announced": ["an id"],
+    "sweep": {
+        "blocks": 1234,
+        "share": 0.42,
+        "started": 1.8e9,
+        "changes": 1,
+        "bytes_per_second": 16384,
+        "failure": None,
+    },
     "failures": [],
 }
 

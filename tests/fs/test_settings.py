@@ -45,6 +45,7 @@ def test_a_file_sets_every_key(config: Path) -> None:
         upload_bytes_per_second = 3
         download_bytes_per_second = 4
         max_connections = 5
+        announce_bytes_per_second = 0
         publish_after_seconds = 60
         checkpoint_seconds = 0.5
         poll_shim = false
@@ -69,6 +70,7 @@ def test_a_file_sets_every_key(config: Path) -> None:
         upload_bytes_per_second=3,
         download_bytes_per_second=4,
         max_connections=5,
+        announce_bytes_per_second=0,
         publish_after_seconds=60.0,
         checkpoint_seconds=0.5,
         poll_shim=False,

@@ -74,6 +74,14 @@ PEERS: dict[str, Any] = {
         ]
     },
     "not_announced": [],
+    "sweep": {
+        "blocks": 1234,
+        "share": 0.42,
+        "started": 1.8e9,
+        "changes": 1,
+        "bytes_per_second": 16384,
+        "failure": None,
+    },
     "failures": [],
 }
 
@@ -287,6 +295,7 @@ def test_the_peers_are_told_with_what_they_did_who_gave_most_first() -> None:
         "served      1 block, 2.0 KiB; now 1.0 KiB/s",
         "neighbours  10.0.0.8:4848",
         "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
+        "blocks      1,234 announced, 42% of a round, 1 change to come",
         "",
         "peer           gave                now        round trip  failed",
         "10.0.0.8:4848  20 blocks, 4.8 MiB  1.9 MiB/s  50 ms       1       last: it was late",
@@ -301,6 +310,7 @@ def test_a_node_that_asked_nobody_says_so() -> None:
     discovery = {"members": [{"kind": "static", "peers": []}, {"kind": "lan", "peers": []}, down]}
     nothing = {"blocks": 0, "bytes": 0, "bytes_per_second": 0}
     alone = PEERS | {"served": nothing, "listening": None, "peers": [], "discovery": discovery}
+    alone["sweep"] = None
     assert describe_peers(alone).splitlines() == [
         f"node        {'ab' * 32}",
         "listening   nowhere: the network is down",
@@ -315,16 +325,17 @@ def test_a_node_that_asked_nobody_says_so() -> None:
 def test_a_node_that_cannot_be_reached_from_outside_says_so() -> None:
     [dht] = [each for each in PEERS["discovery"]["members"] if each["kind"] == "dht"]
     unreached = PEERS | {"discovery": {"members": [dht | {"is_reachable": False}]}}
-    assert describe_peers(unreached).splitlines()[3:5] == [
+    assert describe_peers(unreached).splitlines()[4:6] == [
         "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
         "reached     not from outside: others cannot fetch what is here",
     ]
 
 
 def test_status_tells_what_others_do_not_know_of_and_what_cannot_be_had() -> None:
-    assert describe(STATUS).splitlines()[-4:] == [
+    assert describe(STATUS).splitlines()[-5:] == [
         "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
         "announced   all but 2 roots: others do not know of them yet",
+        "blocks      1,234 announced, 42% of a round, 1 change to come",
         "missing     block 111111111111... of /a/b since 1 min; asked: 10.0.0.7:4848",
         "missing     block 222222222222... of the bundle itself since 200 ms;"
         " asked: nobody: no peer could be asked",

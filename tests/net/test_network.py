@@ -21,7 +21,9 @@ from libernet.blocks.source import Origin
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.blocks.store_index import BlockClass, StoreTotals
 from libernet.net import network as module
+from libernet.net import sweeper
 from libernet.net.address import PeerAddress
+from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.dht.state import STATE_FILE
 from libernet.net.exchange.client import ExchangeClient
 from libernet.net.network import Network, NetworkSettings
@@ -215,6 +217,28 @@ async def test_what_could_not_be_announced_is_said_and_announced_later(
     await swarm.node("bootstrap", port=port)
     await eventually(lambda: not early.network.announcer.pending())
     assert early.network.status()["not_announced"] == []
+
+
+async def test_a_block_is_found_by_its_own_id_when_the_providers_of_its_root_are_gone(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "CHANGES_SECONDS", 0.2)
+    bootstrap = await swarm.node("bootstrap")
+    origin = await swarm.node("origin", bootstrap.address)
+    origin.put(ROOT, LARGE)
+    origin.network.announcer.add(ROOT_ID)
+    reader = await swarm.node("reader", bootstrap.address)
+    await eventually(lambda: not origin.network.announcer.pending())
+    assert await reader.get(LARGE_ID) == LARGE
+    origin.scope.cancel()
+    await eventually(lambda: reader.network.status()["sweep"]["blocks"])
+    # The others know each other in a network as small as this one, and would be asked for anything.
+    monkeypatch.setattr(DhtDiscovery, "peers_hint", lambda self: [])
+    late = await swarm.node("late", bootstrap.address)
+    assert await late.get(LARGE_ID) == LARGE
+    assert str(reader.address) in {each["address"] for each in late.network.status()["peers"]}
+    with pytest.raises(BlockNotFound):
+        await late.get(ROOT_ID)
 
 
 async def test_what_was_fetched_is_here_without_the_network(swarm: Swarm) -> None:
