@@ -5,6 +5,7 @@ from typing import Any
 from libernet.fs.amounts import count_text, seconds_text, size_text
 
 _NOTHING = "-"
+_SHOWN_ID = 12  # characters, enough to tell nodes apart
 
 
 def describe_peers(answer: dict[str, Any]) -> str:
@@ -13,7 +14,7 @@ def describe_peers(answer: dict[str, Any]) -> str:
     peers = sorted(answer["peers"], key=lambda peer: -peer["bytes"])
     if not peers:
         return "\n".join([*lines, "no peer was asked yet"])
-    rows = [("peer", "gave", "now", "round trip", "failed", "")]
+    rows = [("peer", "DHT id", "gave", "now", "round trip", "failed", "")]
     return "\n".join([*lines, "", *_table([*rows, *map(_row, peers)])])
 
 
@@ -77,6 +78,7 @@ def _row(peer: dict[str, Any]) -> tuple[str, ...]:
     round_trip = peer["round_trip_seconds"]
     return (
         peer["address"],
+        (peer["node_id"] or _NOTHING)[:_SHOWN_ID],
         gave if peer["delivered"] else _NOTHING,
         _rate(peer["bytes_per_second"]) if peer["bytes_per_second"] else _NOTHING,
         _NOTHING if round_trip is None else seconds_text(round_trip),

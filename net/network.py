@@ -144,7 +144,7 @@ class Network:
             "fetched": self._peers.given.status(),
             "served": self._offer.served.status(),
             "failed": dict(self._peers.failures_by_kind),
-            "peers": self._peers.status(),
+            "peers": self._peers_status(),
             "discovery": self._discovery.status(),
             "not_announced": [str(block_id) for block_id in self.announcer.pending()],
             "sweep": self._sweeper.status() if self._settings.sweep_bytes_per_second else None,
@@ -163,6 +163,10 @@ class Network:
     def peer(self, address: PeerAddress) -> Peer:
         """Return the peer at *address*, to be asked, or given blocks; nothing is sent to it yet."""
         return self._peers.peer(address)
+
+    def _peers_status(self) -> list[dict[str, Any]]:
+        node_ids = self._dht.node_ids() if self._dht else {}
+        return [each | {"node_id": node_ids.get(each["address"])} for each in self._peers.status()]
 
     def _running_dht(self) -> DhtDiscovery:
         if self._dht is None:

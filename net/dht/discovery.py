@@ -161,6 +161,15 @@ class DhtDiscovery:
         serving.sort(key=lambda each: -each.seen)
         return [PeerAddress(each.ip, each.exchange_port) for each in serving[:MAX_HINTS]]
 
+    def node_ids(self) -> dict[str, str]:
+        """Return the ids that contacts have proven, by where they serve blocks, both as text."""
+        return {
+            str(PeerAddress(each.ip, each.exchange_port)): each.id.hex()
+            for node in self._nodes
+            for each in node.contacts
+            if each.exchange_port
+        }
+
     def greet(self, address: PeerAddress) -> None:
         """Make the acquaintance of a node that was met otherwise, if it is one of the DHT."""
         for node in self._nodes:

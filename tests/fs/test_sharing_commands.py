@@ -30,6 +30,7 @@ PEERS: dict[str, Any] = {
     "peers": [
         {
             "address": "10.0.0.7:4848",
+            "node_id": "5e" * 20,
             "delivered": 1,
             "bytes": 900,
             "bytes_per_second": 0,
@@ -40,6 +41,7 @@ PEERS: dict[str, Any] = {
         },
         {
             "address": "10.0.0.8:4848",
+            "node_id": None,
             "delivered": 20,
             "bytes": 4_999_100,
             "bytes_per_second": 2_000_000,
@@ -50,6 +52,7 @@ PEERS: dict[str, Any] = {
         },
         {
             "address": "10.0.0.9:4848",
+            "node_id": None,
             "delivered": 0,
             "bytes": 0,
             "bytes_per_second": 0,
@@ -297,10 +300,11 @@ def test_the_peers_are_told_with_what_they_did_who_gave_most_first() -> None:
         "DHT         3 nodes known, 1,200 records kept for others, 1 announced",
         "blocks      1,234 announced, 42% of a round, 1 change to come",
         "",
-        "peer           gave                now        round trip  failed",
-        "10.0.0.8:4848  20 blocks, 4.8 MiB  1.9 MiB/s  50 ms       1       last: it was late",
-        "10.0.0.7:4848  1 block, 900 bytes  -          0.4 ms      -",
-        "10.0.0.9:4848  -                   -          -           3"
+        "peer           DHT id        gave                now        round trip  failed",
+        "10.0.0.8:4848  -             20 blocks, 4.8 MiB  1.9 MiB/s  50 ms       1"
+        "       last: it was late",
+        "10.0.0.7:4848  5e5e5e5e5e5e  1 block, 900 bytes  -          0.4 ms      -",
+        "10.0.0.9:4848  -             -                   -          -           3"
         "       rests for 2 min: it sent wrong bytes",
     ]
 

@@ -100,7 +100,8 @@ def _assert_told(first: Node, second: Node) -> None:
     assert peer["delivered"] > 20
     assert peer["failed"] == 0
     shown = second.libernet("peers")
-    assert f"127.0.0.1:{port}  {peer['delivered']} blocks, " in shown
+    [line] = [line for line in shown.splitlines() if line.startswith(f"127.0.0.1:{port}  ")]
+    assert f"  {peer['delivered']} blocks, " in line
     until(lambda: first.status()["not_announced"] == [])
     until(lambda: second.status()["not_announced"] == [])
     assert second.status()["failures"] == []

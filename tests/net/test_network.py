@@ -71,6 +71,8 @@ async def test_both_sides_say_what_went_between_them(swarm: Swarm) -> None:
     assert told["connections"] > 0
     [peer] = other["peers"]
     assert (peer["delivered"], peer["bytes"], peer["failed"]) == (count, size_bytes, 0)
+    [own] = [each["node_id"] for each in told["discovery"]["members"] if each["kind"] == "dht"]
+    await eventually(lambda: second.network.status()["peers"][0]["node_id"] == own)
     assert 0 < peer["round_trip_seconds"] < 5
     assert peer["bytes_per_second"] > 0
 
