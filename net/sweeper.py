@@ -9,7 +9,7 @@ comes and goes meanwhile is told, or taken back, every few minutes in the same w
 import bisect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,14 +25,14 @@ from libernet.net.discovery import ANNOUNCE_AGAIN_SECONDS
 from libernet.net.sweep_state import SweepRound, load_round, save_round
 
 SWEEP_BYTES_PER_SECOND = 16 * 1024
-"""A million blocks among a thousand nodes take 260 MB: a round of five hours."""
+"""A million blocks among a thousand nodes take 300 MB: a round of five hours."""
 
 CHANGES_SECONDS = 300.0
 """How long changes are collected: the more there are, the more of them one look-up serves."""
 
 _KEYS_AHEAD = 8192
-"""Keys listed with one walk through all ids (1.5 s of a core for a million, so 3 minutes in 22
-hours). Twice as many are sorted at one time, which holds the interpreter for 6 ms."""
+"""Keys listed with one walk through all ids (3 s of a core for a million, so 6 minutes in 22 hours,
+and 2.5 MB). Twice as many are sorted at one time, which holds the interpreter for 6 ms."""
 
 _IDS_AT_ONCE = 1000
 _SWEEP_SECONDS = 120.0
@@ -159,32 +159,35 @@ class Sweeper:
             await self._save()
         return bool(gone or new or going_on)
 
-    async def _go_on(self, network: Neighbourhoods) -> int:
-        """Tell of the next blocks of the round, or begin the next; return how many those were."""
-        if self._is_anew:
+    async def _go_on(self, network: Neighbourhoods) -> bool:
+        """Tell of the next blocks of the round, or begin the next; False when there are none."""
+        if self._is_anew or (self._round.is_over and self._is_due()):
             self._is_anew = False
             self._begin_round(self._round.port)
         if self._round.is_over:
-            if self._clock() < self._round.started + ANNOUNCE_AGAIN_SECONDS:
-                return 0
-            self._begin_round(self._round.port)
+            return False
         if not self._keys:
             self._withdrawn = set(self._gone)
             self._keys = await self._keys_behind(self._round.position)
+            if not self._keys:
+                self._round = replace(self._round, is_over=True)
+                await self._save()
+                return False
         self._keys, told = await self._tell(self._keys, network.sweep, but=self._withdrawn)
         if told:
             self._count(len(told))
             self._round = replace(self._round, position=told[-1])
-        elif not self._keys:
-            self._round = replace(self._round, is_over=True)
-            await self._save()
-        return len(told)
+        return True
+
+    def _is_due(self) -> bool:
+        """Say whether the round began long ago, or in the future: then the clock was wrong."""
+        return not 0 <= self._clock() - self._round.started < ANNOUNCE_AGAIN_SECONDS
 
     def _count(self, blocks: int) -> None:
         self._round = replace(self._round, blocks=max(self._round.blocks + blocks, 0))
 
     async def _tell(
-        self, keys: list[bytes], send: _Send, *, but: Iterable[bytes] = ()
+        self, keys: list[bytes], send: _Send, *, but: Container[bytes] = ()
     ) -> tuple[list[bytes], list[bytes]]:
         """Tell of the first of *keys*, without those in *but*; return the rest, and the told ones.
 
@@ -200,23 +203,21 @@ class Sweeper:
         return keys[bisect.bisect_right(keys, told[-1]) :], told
 
     async def _take_changes(self) -> None:
-        if trio.current_time() < self._changes_due:
+        """Take the next ones, if it is time, when all of the last ones were told."""
+        if self._new or self._gone or trio.current_time() < self._changes_due:
             return
         self._changes_due = trio.current_time() + CHANGES_SECONDS
         changed = self._holdings.take_changes()
-        here, gone = await self._in_thread(self._sorted_out, changed)
-        # The last word counts: what went may have come back meanwhile, and the other way round.
-        self._new = sorted({*self._new, *here}.difference(gone))
-        self._gone = sorted({*self._gone, *gone}.difference(here))
-        self._withdrawn = self._withdrawn.union(gone).difference(here)
+        self._new, self._gone = await self._in_thread(self._sorted_out, changed)
+        self._withdrawn = self._withdrawn.union(self._gone).difference(self._new)
 
     def _sorted_out(self, changed: list[BlockId]) -> tuple[list[bytes], list[bytes]]:
-        """Return the keys of those that are here, and of those that are not."""
+        """Return the keys of those that are here, and of those that are not, in order."""
         here: list[bytes] = []
         gone: list[bytes] = []
         for block_id in changed:
             (here if self._is_here(block_id) else gone).append(_key(block_id))
-        return here, gone
+        return sorted(here), sorted(gone)
 
     async def _keys_behind(self, position: bytes) -> list[bytes]:
         """Return up to _KEYS_AHEAD keys behind *position*, in order.
@@ -245,10 +246,8 @@ class Sweeper:
             self._saved = load_round(self._folder)
         except (FormatError, OSError) as exc:
             _log.warning("All blocks are announced from the first on: %s", exc)
-        now = self._clock()
-        kept = self._saved
-        if kept is not None and kept.port == port and kept.started <= now:
-            self._round = kept
+        if self._saved is not None and self._saved.port == port:
+            self._round = self._saved
         else:
             self._begin_round(port)
         self._keys = []
@@ -263,7 +262,7 @@ class Sweeper:
             return
         now = self._round
         try:
-            await self._in_thread(save_round, self._folder, now)
+            await self._in_thread(save_round, self._folder, now, abandon_on_cancel=True)
         except OSError as exc:
             _log.warning("How far blocks are announced cannot be kept: %s", exc)
         else:

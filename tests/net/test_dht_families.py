@@ -11,6 +11,7 @@ from libernet.blocks.ids import BlockId
 from libernet.net.address import PeerAddress
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.dht.family import FamilyNode
+from libernet.net.dht.keys import SHA256_NAMESPACE, routing_key
 from libernet.net.dht.state import STATE_FILE
 from tests.support.dht import LOOPBACK, discovery, has_ipv6, running, until
 
@@ -65,6 +66,24 @@ async def test_what_is_announced_is_known_over_both_and_what_both_know_is_found(
         await first.withdraw(BLOCK)
         for node in (of_ipv4, of_ipv6):
             assert await found(node) == set()
+
+
+@both_families
+async def test_a_sweep_tells_both_and_takes_back_from_both() -> None:
+    keys = sorted(routing_key(SHA256_NAMESPACE, each) for each in (BLOCK, OTHER_BLOCK))
+    async with (
+        running(on_both(1)) as first,
+        running(discovery(4, first.udp_port)) as of_ipv4,
+        running(discovery(6, first.udp_port, host=IPV6_LOOPBACK)) as of_ipv6,
+    ):
+        await until(lambda: contacts(first) == {"IPv4": 1, "IPv6": 1})
+        swept = await first.sweep(keys)
+        assert (swept.keys, swept.records, swept.kept) == (2, 4, 4)
+        for block_id in (BLOCK, OTHER_BLOCK):
+            assert await found(of_ipv4, block_id) == {"127.0.0.1:1"}
+            assert await found(of_ipv6, block_id) == {"[::1]:1"}
+        assert (await first.sweep_away(keys[:1])).kept == 2
+        assert of_ipv4.status()["records"] == of_ipv6.status()["records"] == 1
 
 
 @both_families

@@ -68,7 +68,7 @@ def keys(numbers: Iterable[int]) -> set[bytes]:
     return set(map(key, numbers))
 
 
-async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+async def at_once(function: Callable[..., Any], *arguments: Any, **options: object) -> Any:
     """Do in this thread what goes to another one: the clock would jump meanwhile."""
     await trio.lowlevel.checkpoint()
     return function(*arguments)
@@ -241,6 +241,23 @@ async def test_what_goes_before_its_turn_in_the_round_is_not_announced(
         await trio.sleep(2000)
         nursery.cancel_scope.cancel()
     assert set(node.network.known) == keys(set(range(100)).difference(last))
+
+
+async def test_a_whole_list_of_keys_may_go_before_its_turn(
+    node: Node, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper_module, "_KEYS_AHEAD", 20)
+    node.put(*range(100))
+    first, rest = sorted(range(100), key=key)[:20], sorted(range(100), key=key)[20:]
+    async with trio.open_nursery() as nursery:
+        slow = node.sweeper(bytes_per_second=BYTES_PER_KEY * 10 / CHANGES_SECONDS)
+        nursery.start_soon(slow.run, node.network, PORT)
+        await trio.sleep(1)
+        node.keep_only(*rest)
+        await trio.sleep(20 * CHANGES_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert set(node.network.known) == keys(rest)
+    assert keys(first).isdisjoint(node.network.known)
 
 
 async def test_an_idle_node_says_nothing(node: Node, autojump_clock: MockClock) -> None:
