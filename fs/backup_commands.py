@@ -1,6 +1,5 @@
 """libernet backup: a folder of this machine into a backup, without the detour through the mount."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,12 @@ import click
 from libernet.blocks.errors import FormatError
 from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
-from libernet.fs.control_client import ask
+from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
-from libernet.fs.progress_line import is_watched, progress_line
 from libernet.fs.sources.sizes import parse_size
 
 NOTE_SECONDS = 600.0
 """How long the mount may say nothing: it tells how it gets on twice a second, but for the end."""
-
-EX_INCOMPLETE = 3
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -59,16 +55,16 @@ def backup(
         "each_inside": into is not None,
         "rules": _rules(**left_out),
         "dry_run": dry_run,
-        "is_watched": is_watched() and not as_json,
     }
-    with progress_line("files", is_quiet=as_json) as hear:
-        answer = ask(places.runtime, "backup", request, timeout=NOTE_SECONDS, hear=hear)
-    click.echo(json.dumps(answer) if as_json else _described(answer))
-    for path, why in answer["skipped"].items():
-        click.echo(f"skipped: {path}: {why}", err=True)
-    for path, why in answer["errors"].items():
-        click.echo(f"not as it is: {path}: {why}", err=True)
-    return EX_INCOMPLETE if answer["errors"] else 0
+    return copy(
+        places,
+        "backup",
+        request,
+        _described,
+        failed="not as it is",
+        note_seconds=NOTE_SECONDS,
+        as_json=as_json,
+    )
 
 
 def _rules(

@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,11 +9,11 @@ import trio
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.store import Store
-from libernet.fs.beside import beside, telling
 from libernet.fs.control import Tell
-from libernet.fs.sources.backup import Request, SourceBackups, Totals
+from libernet.fs.sources.backup import Request, SourceBackups
 from libernet.fs.sources.mirror import Progress
 from libernet.fs.sources.rules import Rules
+from libernet.fs.watched import watched
 
 Answer = dict[str, Any]
 
@@ -27,19 +26,12 @@ class BackupHandlers:
         self._store = store
 
     async def backup(self, arguments: Answer, tell: Tell) -> Answer:
-        """Read the sources and publish; a note each half second says how far it is.
-
-        How much there is to do is counted only when somebody watches: that looks at all twice.
-        """
+        """Read the sources and publish, with a note each half second."""
         request = _request(arguments)
         progress = Progress()
         began = time.monotonic()
         before = await trio.to_thread.run_sync(self._store.totals)
-        totals, is_watched = Totals(), arguments.get("is_watched") is True
-        async with (
-            beside(partial(self._backups.count, request, totals)) if is_watched else nullcontext(),
-            telling(tell, partial(_note, progress, totals)),
-        ):
+        async with watched(arguments, tell, progress, partial(self._backups.count, request)):
             snapshot = await self._backups.run(request, progress)
         after = await trio.to_thread.run_sync(self._store.totals)
         return {
@@ -52,17 +44,6 @@ class BackupHandlers:
             "skipped": {os.fsdecode(path): why for path, why in progress.skipped.items()},
             "errors": {os.fsdecode(path): why for path, why in progress.errors.items()},
         }
-
-
-def _note(progress: Progress, totals: Totals) -> Answer:
-    """Return how far it is."""
-    return {
-        "done": progress.files + progress.others,
-        "bytes": progress.total_bytes,
-        "of": totals.files if totals.is_known else None,
-        "of_bytes": totals.bytes if totals.is_known else None,
-        "current": os.fsdecode(progress.current),
-    }
 
 
 def _counts(progress: Progress) -> Answer:

@@ -1,6 +1,5 @@
 """libernet restore: a snapshot, backup or bundle to a folder of this machine."""
 
-import json
 import os
 from typing import Any
 
@@ -11,14 +10,11 @@ from libernet.blocks.reference import parse_link
 from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
-from libernet.fs.control_client import ask
+from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
-from libernet.fs.progress_line import is_watched, progress_line
 
 NOTE_SECONDS = 3600.0
 """How long the mount may say nothing: a backup is published before it can be restored."""
-
-EX_INCOMPLETE = 3
 
 
 @click.command()
@@ -47,14 +43,16 @@ def restore(
         "target": os.path.realpath(target),
         "verify": verify,
         "dry_run": dry_run,
-        "is_watched": is_watched() and not as_json,
     }
-    with progress_line("files", is_quiet=as_json) as hear:
-        answer = ask(places.runtime, "restore", request, timeout=NOTE_SECONDS, hear=hear)
-    click.echo(json.dumps(answer) if as_json else _described(answer))
-    for path, why in answer["errors"].items():
-        click.echo(f"not restored: {path}: {why}", err=True)
-    return EX_INCOMPLETE if answer["errors"] else 0
+    return copy(
+        places,
+        "restore",
+        request,
+        _described,
+        failed="not restored",
+        note_seconds=NOTE_SECONDS,
+        as_json=as_json,
+    )
 
 
 def _described(answer: dict[str, Any]) -> str:

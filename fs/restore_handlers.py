@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ import trio
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
 from libernet.blocks.store import Store
-from libernet.fs.beside import beside, telling
 from libernet.fs.control import Tell
 from libernet.fs.mount_paths import MountPaths, parts_of, told
 from libernet.fs.nodes import FileNode, FolderNode, Node
 from libernet.fs.own_places import own_places, refuse_own
 from libernet.fs.restore.restorer import Options, Restored, Restorer
 from libernet.fs.restore.writing import Writer
+from libernet.fs.watched import Totals, watched
 
 _PAGE_ENTRIES = 1000
 
@@ -48,12 +48,10 @@ class RestoreHandlers:
             dry_run=arguments.get("dry_run") is True, verify=arguments.get("verify") is True
         )
         began = time.monotonic()
-        restored, totals = Restored(), _Totals()
-        is_watched = arguments.get("is_watched") is True
+        restored = Restored()
         async with (
             self._source(arguments) as (name, source, is_ours),
-            beside(partial(totals.count, source)) if is_watched else nullcontext(),
-            telling(tell, partial(_note, restored, totals)),
+            watched(arguments, tell, restored, partial(_count, source)),
         ):
             writer = Writer(trusted=is_ours)
             restorer = Restorer(self._store, writer, options, restored)
@@ -84,46 +82,24 @@ class RestoreHandlers:
             raise FormatError("this needs a path in the mount, or a reference")
 
 
-class _Totals:
-    """How much there is to do, as far as it was counted."""
+async def _count(top: Node, totals: Totals) -> None:
+    """Count what is in a tree; a folder that cannot be listed counts nothing."""
+    waiting: list[FolderNode] = []
 
-    def __init__(self) -> None:
-        self.files = 0
-        self.bytes = 0
-        self.is_known = False
+    def look(node: Node) -> None:
+        if isinstance(node, FolderNode):
+            waiting.append(node)
+        elif isinstance(node, FileNode):
+            totals.files += 1
+            totals.bytes += node.appearance.size
 
-    async def count(self, top: Node) -> None:
-        """Count what is in a tree; a folder that cannot be listed counts nothing."""
-        waiting = [top]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, FolderNode):
-                waiting += await _folders_and_files(node)
-            elif isinstance(node, FileNode):
-                self.files += 1
-                self.bytes += node.appearance.size
-        self.is_known = True
-
-
-async def _folders_and_files(folder: FolderNode) -> list[Node]:
-    found: list[Node] = []
-    after = b""
-    try:
-        while page := await folder.children(after, _PAGE_ENTRIES):
-            found += [node for _, node in page]
-            after = page[-1][0]
-            await trio.lowlevel.checkpoint()
-    except LibernetError:
-        return found  # whoever restores it is told
-    return found
-
-
-def _note(restored: Restored, totals: _Totals) -> Answer:
-    """Return how far it is."""
-    return {
-        "done": restored.files,
-        "bytes": restored.total_bytes,
-        "of": totals.files if totals.is_known else None,
-        "of_bytes": totals.bytes if totals.is_known else None,
-        "current": os.fsdecode(restored.current),
-    }
+    look(top)
+    while waiting:
+        folder, after = waiting.pop(), b""
+        with suppress(LibernetError):  # whoever restores it is told
+            while page := await folder.children(after, _PAGE_ENTRIES):
+                for _, node in page:
+                    look(node)
+                after = page[-1][0]
+                await trio.lowlevel.checkpoint()
+    totals.is_known = True

@@ -52,7 +52,7 @@ class Restored:
                 setattr(self, each.name, total)
 
     @property
-    def files(self) -> int:
+    def things(self) -> int:
         """How many files were looked at."""
         return self.files_restored + self.files_unchanged
 

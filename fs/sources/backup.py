@@ -27,6 +27,7 @@ from libernet.fs.sources.scanning import Scanner
 from libernet.fs.storage import Storage
 from libernet.fs.tree import NewInode
 from libernet.fs.underway import Underway
+from libernet.fs.watched import Totals
 
 _NEW_FOLDER = stat.S_IFDIR | 0o755
 
@@ -44,15 +45,6 @@ class Request:
     each_inside: bool = False
     rules: Rules = field(default_factory=Rules)
     dry_run: bool = False
-
-
-@dataclass(slots=True)
-class Totals:
-    """How much there is to do, as far as it was counted."""
-
-    files: int = 0
-    bytes: int = 0
-    is_known: bool = False
 
 
 class SourceBackups:

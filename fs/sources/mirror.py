@@ -48,6 +48,11 @@ class Progress:
         """How many files were looked at."""
         return self.files_new + self.files_changed + self.files_unmodified
 
+    @property
+    def things(self) -> int:
+        """How many things were looked at that are no folders."""
+        return self.files + self.others
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:

@@ -92,6 +92,9 @@ MANY_ROWS = (
     Row("many.ls_cold", "  cold", "ms"),
     Row("many.published", "  published after a change", "s"),
     Row("many.memory", "  memory, find and publish", "MiB"),
+    Row("many.diff", "  diff of that", "s"),
+    Row("many.checked", "  check", "s"),
+    Row("many.checked_memory", "  memory for that", "MiB"),
     Row("many.walked", "  find in the snapshot", "s"),
     Row("many.walked_memory", "  memory for that", "MiB"),
 )
@@ -211,6 +214,7 @@ MARKS = (
     Mark("many.ls", "ls among a million files", 1.5, "thousand"),
     Mark("many.ls_cold", "ls among a million files, cold", 1.5, "thousand"),
     Mark("many.published", "one change among a million files published", 1.0),
+    Mark("many.diff", "diff of one change among a million files", 1.0),
     Mark("like.p50", "ids like another, p50", 0.001),
     *(
         Mark(figure, f"memory ({figure.partition('.')[0]})", 200.0, unit="MiB")
@@ -224,6 +228,7 @@ MARKS = (
             "reads.memory",
             "many.memory",
             "many.walked_memory",
+            "many.checked_memory",
         )
     ),
     Mark("start.warm", "start to mounted", 0.7),
