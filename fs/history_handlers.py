@@ -195,6 +195,8 @@ def _row(each: Shown) -> Answer:
         "reference": str(snapshot.reference),
         "tags": list(snapshot.tags),
         "note": snapshot.note,
+        "files": snapshot.files,
+        "bytes": snapshot.bytes,
     }
 
 

@@ -128,7 +128,7 @@ class Journal:
                 _record_document(connection, document, snapshot.generation)
             recorded = connection.execute(
                 "INSERT INTO snapshot (backup, backup_name, name, reference, generation,"
-                " published_ns) VALUES (?, ?, ?, ?, ?, ?)",
+                " published_ns, files, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     snapshot.backup,
                     snapshot.backup_name,
@@ -136,6 +136,8 @@ class Journal:
                     str(snapshot.reference),
                     snapshot.generation,
                     snapshot.published_ns,
+                    snapshot.files,
+                    snapshot.bytes,
                 ),
             )
         assert recorded.lastrowid is not None
@@ -261,8 +263,11 @@ def _record_document(
     changed, had_pages = found
     reference = str(document.reference) if document.reference else None
     connection.execute(
-        "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?)",
-        (ino, generation, document.json_bytes, document.levels, reference),
+        "INSERT OR REPLACE INTO folder_document VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(ino, generation, document.json_bytes, document.levels, reference),
+            *(document.files, document.bytes),
+        ),
     )
     if document.pages is None:
         return

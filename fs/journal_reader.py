@@ -18,6 +18,7 @@ INODE_COLUMNS = (
 _INODE = ", ".join(f"inode.{column}" for column in INODE_COLUMNS.split(", ")) + (
     ", EXISTS (SELECT 1 FROM xattr WHERE xattr.ino = inode.ino)"  # takes 0.15 us
 )
+_IS_FOLDER = "(mode & 61440) = 16384"
 KEPT_DOCUMENTS = """
     FROM folder_document JOIN inode USING (ino) WHERE reference IS NOT NULL AND (
         changed <= generation
@@ -39,16 +40,23 @@ class Snapshot:
     published_ns: int
     note: str = ""
     tags: tuple[str, ...] = ()
+    files: int | None = None
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FolderDocumentRow:
-    """What publishing knows of a folder's document; its *pages* where that was just written."""
+    """What publishing knows of a folder's document; its *pages* where that was just written.
+
+    There are so many *files* and links at and below it, of so many *bytes*.
+    """
 
     ino: int
     json_bytes: int
     levels: int
     reference: Reference | None
+    files: int = 0
+    bytes: int = 0
     pages: tuple[StoredPage, ...] | None = None
 
 
@@ -148,14 +156,31 @@ class JournalReader:
     def folder_document(self, ino: int) -> FolderDocumentRow | None:
         """Return what is known of the folder's document, if that is still true."""
         row = self._one(
-            "SELECT json_bytes, levels, reference FROM folder_document JOIN inode USING (ino)"
-            " WHERE ino = ? AND changed <= generation",
+            "SELECT json_bytes, levels, reference, files, bytes FROM folder_document"
+            " JOIN inode USING (ino) WHERE ino = ? AND changed <= generation",
             ino,
         )
         if row is None:
             return None
-        reference = Reference.parse(row[2]) if row[2] else None
-        return FolderDocumentRow(ino, row[0], row[1], reference)
+        json_bytes, levels, url, files, size = row
+        reference = Reference.parse(url) if url else None
+        return FolderDocumentRow(ino, json_bytes, levels, reference, files, size)
+
+    def known_totals(self, ino: int) -> tuple[int, int]:
+        """Count files in a folder and, so far as their documents are true, in those directly in it.
+
+        Returns how many, and their bytes; 0.2 s for a million in one folder.
+        """
+        row = self._one(
+            "SELECT sum(files), sum(bytes) FROM ("
+            " SELECT count(*) AS files, coalesce(sum(size), 0) AS bytes"
+            f" FROM entry JOIN inode USING (ino) WHERE entry.parent = ?1 AND NOT {_IS_FOLDER}"
+            " UNION ALL SELECT files, bytes FROM inode JOIN folder_document USING (ino)"
+            "  WHERE parent = ?1 AND parent <> 0 AND nlink > 0 AND changed <= generation)",
+            ino,
+        )
+        assert row is not None, "sums are one row"
+        return int(row[0]), int(row[1])
 
     def folder_pages(self, ino: int) -> list[StoredPage]:
         """Return the pages of a folder's document as it was written last, none if it has none."""
@@ -179,8 +204,8 @@ class JournalReader:
         for number, tag in self.rows("SELECT snapshot, tag FROM snapshot_tag ORDER BY tag"):
             tags.setdefault(number, []).append(tag)
         rows = self._connection.execute(
-            "SELECT number, backup, backup_name, name, reference, generation, published_ns, note"
-            " FROM snapshot ORDER BY number"
+            "SELECT number, backup, backup_name, name, reference, generation, published_ns, note,"
+            " files, bytes FROM snapshot ORDER BY number"
         )
         return [
             Snapshot(
@@ -193,8 +218,10 @@ class JournalReader:
                 published_ns=at,
                 note=note,
                 tags=tuple(tags.get(number, ())),
+                files=files,
+                bytes=size,
             )
-            for number, backup, backup_name, name, url, generation, at, note in rows
+            for number, backup, backup_name, name, url, generation, at, note, files, size in rows
         ]
 
     def opened(self) -> dict[bytes, Reference]:

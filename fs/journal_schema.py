@@ -4,7 +4,7 @@ import sqlite3
 
 from libernet.blocks.errors import StoreVersion
 
-VERSION = 4
+VERSION = 5
 
 _TABLES = """
 -- One row for each inode of backups/. `mode` holds the type bits too. `parent` is the folder a
@@ -159,7 +159,18 @@ CREATE TRIGGER folder_document_forgotten AFTER DELETE ON folder_document BEGIN
 END;
 """
 
-_STEPS = (_TABLES, _NEW_IN_2, _NEW_IN_3, _NEW_IN_4)
+_NEW_IN_5 = """
+-- How many names of anything but folders there are at and below a folder, and what their sizes add
+-- up to; of snapshots that an older program published that is not known. Documents are written anew
+-- once, so that all of them are counted.
+DELETE FROM folder_document;
+ALTER TABLE folder_document ADD COLUMN files INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE folder_document ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE snapshot ADD COLUMN files INTEGER;
+ALTER TABLE snapshot ADD COLUMN bytes INTEGER;
+"""
+
+_STEPS = (_TABLES, _NEW_IN_2, _NEW_IN_3, _NEW_IN_4, _NEW_IN_5)
 """What makes each version of the one before it."""
 
 

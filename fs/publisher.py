@@ -47,6 +47,8 @@ class _Written:
 
     reference: Reference
     generation: int
+    files: int
+    bytes: int
     rows: list[FolderDocumentRow]
 
 
@@ -212,7 +214,8 @@ class Publisher:
             documents = TreeDocuments(reader, self._maker)
             reference = documents.reference(ino)
             self._store.flush()
-        return _Written(reference, generation, list(documents.rows.values()))
+        top, rows = documents.rows[ino], list(documents.rows.values())
+        return _Written(reference, generation, top.files, top.bytes, rows)
 
     def _write_part(self, folder: int, name: bytes | None) -> Reference:
         with self._log.lease(), self._journal.reader() as reader:
@@ -240,6 +243,8 @@ class Publisher:
             reference=written.reference,
             generation=written.generation,
             published_ns=now_ns,
+            files=written.files,
+            bytes=written.bytes,
         )
         async with self._checkpointer.writing:
             number = await trio.to_thread.run_sync(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from libernet.fs.amounts import count_text
+from libernet.fs.amounts import count_text, size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
@@ -46,7 +46,8 @@ def snapshots(
 ) -> None:
     """List the snapshots of all backups, or of NAME, oldest first.
 
-    Each stands in the mount as snapshots/ and what is listed as its path.
+    Each stands in the mount as snapshots/ and what is listed as its path. Files are all names but
+    those of folders, the size is that of their contents. A dash: an older program published it.
     """
     wanted = {"names": list(names), "tags": list(tags)}
     found = ask(places.runtime, "snapshots", wanted)["snapshots"]
@@ -104,13 +105,14 @@ def note(places: Places, which: str, text: str, *, as_json: bool) -> None:
 
 def table(rows: list[dict[str, Any]], more: list[tuple[str, str]]) -> str:
     """Return snapshots as lines under a headline; *more* are columns: their key and their title."""
-    cells = [["ID", "Snapshot", "Tags", *(title for _, title in more)]]
+    cells = [["ID", "Snapshot", "Files", "Size", "Tags", *(title for _, title in more)]]
     for row in rows:
         extra = [row[key] for key, _ in more]
         cells.append(
             [
                 row["short_id"],
                 f"{row['backup']}/{row['name']}",
+                *_amounts(row),
                 ",".join(row["tags"]),
                 *(
                     ", ".join(each) if isinstance(each, list) else each.partition("\n")[0]
@@ -124,6 +126,13 @@ def table(rows: list[dict[str, Any]], more: list[tuple[str, str]]) -> str:
         for line in cells
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _amounts(row: dict[str, Any]) -> tuple[str, str]:
+    """Return files and size; nobody counted those of older snapshots."""
+    if row["files"] is None or row["bytes"] is None:
+        return "-", "-"
+    return str(row["files"]), size_text(row["bytes"])
 
 
 def _tell(found: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -36,6 +36,7 @@ class TreeDocuments:
     State
       rows        what was found out about each folder that was looked at, by inode
       _documents  documents of changed folders whose parents are still to be written
+      _changed_in  the changed folders directly in each of them
     """
 
     def __init__(self, reader: JournalReader, maker: ChunkMaker) -> None:
@@ -43,6 +44,7 @@ class TreeDocuments:
         self._maker = maker
         self._writer = FolderWriter(maker.store)
         self._documents: dict[int, FolderDocument] = {}
+        self._changed_in: dict[int, list[int]] = {}
         self.rows: dict[int, FolderDocumentRow] = {}
 
     def reference(self, root: int) -> Reference:
@@ -52,8 +54,9 @@ class TreeDocuments:
         """
         for ino in reversed(self._changed_folders(root)):
             document = self._document(ino)
+            files, size = self._totals(ino)
             self.rows[ino] = FolderDocumentRow(
-                ino, document.json_bytes, document.levels, None, document.pages
+                ino, document.json_bytes, document.levels, None, files, size, document.pages
             )
             self._documents[ino] = document
             if document.json_bytes > _KEPT_JSON_BYTES:
@@ -87,8 +90,15 @@ class TreeDocuments:
         while waiting:
             ino = waiting.pop()
             changed.append(ino)
-            waiting.extend(self._reader.unpublished_folders(ino))
+            below = self._changed_in[ino] = self._reader.unpublished_folders(ino)
+            waiting.extend(below)
         return changed
+
+    def _totals(self, ino: int) -> tuple[int, int]:
+        """Return how many files there are at and below a folder, and their bytes."""
+        files, size = self._reader.known_totals(ino)
+        below = [self.rows[each] for each in self._changed_in[ino]]
+        return files + sum(row.files for row in below), size + sum(row.bytes for row in below)
 
     def _document(self, ino: int) -> FolderDocument:
         """Return the document of one folder; those of its changed children exist by now."""

@@ -280,7 +280,8 @@ RULES = (
         "what publishing noted about the folder is not possible",
         "SELECT ino FROM folder_document"
         f" WHERE ino NOT IN (SELECT ino FROM inode WHERE {_FOLDER})"
-        f" OR json_bytes < 1 OR levels < 1 OR {_not('integer', 'json_bytes', 'levels')}",
+        " OR json_bytes < 1 OR levels < 1 OR files < 0 OR bytes < 0"
+        f" OR {_not('integer', 'json_bytes', 'levels', 'files', 'bytes')}",
     ),
     Rule(
         "folder-page",
@@ -297,11 +298,13 @@ RULES = (
     Rule(
         "snapshot",
         Subject.ROW,
-        "the snapshot's backup, name or time is not possible",
+        "the snapshot's backup, name, time or size is not possible",
         "SELECT 'snapshot ' || number FROM snapshot"
         f" WHERE backup < {FIRST_INO} OR backup > {MAX_INO} OR {bad_name('backup_name')}"
         f" OR {bad_name('CAST(name AS BLOB)')} OR typeof(name) <> 'text'"
-        f" OR {_not('integer', 'backup', 'published_ns')}",
+        f" OR {_not('integer', 'backup', 'published_ns')}"
+        " OR files IS NOT NULL AND (typeof(files) <> 'integer' OR files < 0)"
+        " OR bytes IS NOT NULL AND (typeof(bytes) <> 'integer' OR bytes < 0)",
     ),
     Rule(
         "snapshot-tag",

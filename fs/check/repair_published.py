@@ -141,6 +141,11 @@ def _mend_snapshots(bench: Workbench) -> None:
         free = f"#{_free_number(bench, 'SELECT 1 FROM snapshot WHERE name = ?')}"
         bench.rows("UPDATE snapshot SET name = ? WHERE number = ?", free, number)
         bench.did(f"snapshot {number}", f"it was called {name!r}, now {free!r}")
+    for column in ("files", "bytes"):
+        wrong = f"{column} IS NOT NULL AND (typeof({column}) <> 'integer' OR {column} < 0)"
+        for (number,) in bench.rows(f"SELECT number FROM snapshot WHERE {wrong}"):
+            bench.rows(f"UPDATE snapshot SET {column} = NULL WHERE number = ?", number)
+            bench.did(f"snapshot {number}", f"what was noted as its {column} was not possible")
     rows = bench.rows("SELECT number, backup_name FROM snapshot WHERE backup < ?", FIRST_INO)
     for number, name in rows:
         known = bench.rows("SELECT ino FROM entry WHERE parent = ? AND name = ?", ROOT_INO, name)

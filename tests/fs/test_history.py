@@ -302,3 +302,15 @@ async def test_a_snapshot_that_is_read_while_it_is_forgotten_is_given_up_afterwa
 
 async def _ignore(note: dict[str, Any]) -> None:
     """Take a note that nobody reads."""
+
+
+async def test_snapshots_say_how_much_is_in_them(node: SharingNode) -> None:
+    await node.caller.mkdir("backups/b")
+    await node.caller.mkdir("backups/b/d")
+    await node.caller.create("backups/b/d/one", bytes(1000))
+    await node.caller.symlink("backups/b/link", "four")
+    await node.command("snapshot", name="b")
+    await node.caller.link("backups/b/d/one", "backups/b/two")
+    await node.command("snapshot", name="b")
+    found = [(each["files"], each["bytes"]) for each in await _list(node)]
+    assert found == [(2, 1004), (3, 2004)]

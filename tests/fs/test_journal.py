@@ -321,7 +321,10 @@ def test_a_journal_of_an_older_version_is_brought_up_to_date(path: Path) -> None
             "DROP TABLE publication; DROP TABLE xattr; DROP TRIGGER snapshot_forgotten;"
             "DROP TABLE snapshot_tag; ALTER TABLE snapshot DROP COLUMN note;"
             "DROP TRIGGER folder_document_forgotten; DROP TABLE folder_page;"
-            "DROP TABLE changed_name; PRAGMA user_version = 1;"
+            "DROP TABLE changed_name; ALTER TABLE folder_document DROP COLUMN files;"
+            "ALTER TABLE folder_document DROP COLUMN bytes;"
+            "ALTER TABLE snapshot DROP COLUMN files; ALTER TABLE snapshot DROP COLUMN bytes;"
+            "PRAGMA user_version = 1;"
         )
     connection.close()
     assert _dump(path) != as_new

@@ -316,7 +316,9 @@ _COLUMNS = {
         *("ino", "start", "length", "skip", "piece_length"),
         *("block_id", "suite", "block_key", "segment", "position"),
     ],
-    "folder_document": ["ino", "generation", "json_bytes", "levels", "reference"],
+    "folder_document": [
+        *("ino", "generation", "json_bytes", "levels", "reference", "files", "bytes"),
+    ],
     "snapshot": [
         "backup",
         "backup_name",
@@ -325,6 +327,8 @@ _COLUMNS = {
         "generation",
         "published_ns",
         "note",
+        "files",
+        "bytes",
     ],
     "snapshot_tag": ["snapshot", "tag"],
     "share": ["reference", "path", "shared_ns"],

@@ -115,8 +115,8 @@ def test_snapshots_are_listed_and_labelled_from_the_command_line(node: Node) -> 
     (node.backups / "b" / "more").touch()
     node.libernet("snapshot", "b", "--tag", "good,home", "--note", "before the move")
     lines = node.libernet("snapshots").splitlines()
-    assert lines[0].split() == ["ID", "Snapshot", "Tags", "Note"]
-    assert lines[1].split()[1:] == [path]
+    assert lines[0].split() == ["ID", "Snapshot", "Files", "Size", "Tags", "Note"]
+    assert lines[1].split()[1:3] == [path, "1"]
     assert lines[2].endswith("good,home  before the move")
     assert lines[3:] == ["2 snapshots"]
     latest = str(node.snapshots / "b" / _snapshots(node)[-1].removeprefix("b/"))
