@@ -4,8 +4,9 @@ A large random file and a tree of files are copied in with `cp -a` until they ar
 read back cold; each time into a new file system. Programs commit to a database, read here and
 there, and remove the tree. Sealing, storing and chunking are measured by themselves, and the
 search for ids like others. A shared file is read by URL and through the mount. Then a second node
-reads file and tree from a first, over loopback beside curl, and with a round trip of 50 ms. The
-DHT is tried in a simulated network of a thousand nodes.
+reads file and tree from a first, over loopback beside curl and btfs, and with a round trip of
+50 ms beside plain TCP; and a file from four slow nodes beside four curls. The DHT is tried in a
+simulated network of a thousand nodes.
 Medians, ratios and whether the marks are met go to stdout, all samples and facts about the
 machine to a JSON file.
 """
@@ -123,7 +124,7 @@ def _bench(options: argparse.Namespace) -> None:
         table(medians, ["sha256", "plain", "restic", Libernet.name], titles, ENGINE_ROWS),
         table(medians, ["thousand", Libernet.name], {}, MANY_ROWS),
         table(medians, ["mount", Libernet.name], {}, URL_ROWS),
-        table(medians, ["curl", Libernet.name], {}, REMOTE_ROWS),
+        table(medians, ["curl", "btfs", "tcp", Libernet.name], {}, REMOTE_ROWS),
         table(medians, [Libernet.name], {}, DHT_ROWS),
     ):
         if text:
@@ -177,6 +178,7 @@ def _measure(
         urls.run(number)
     if remote is not None:
         remote.near(number)
+        remote.slow(number)
         remote.far(number)
     local = [part.samples for part in (rounds, programs, space, histories, urls)]
     parts = _measure_parts(workloads, work, quick=options.quick)

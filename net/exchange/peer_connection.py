@@ -41,8 +41,8 @@ class PeerConnection:
     """Ask *peer* one question at a time over *stream*.
 
     State: `_is_open`, set only between a complete answer and the next question; `_buffer`, which
-    holds the body of the last answer; `received_bytes` since the last question; `last_used`, by
-    trio's clock.
+    holds the body of the last answer, None before the first and after a rest; `received_bytes`
+    since the last question; `last_used`, by trio's clock.
     """
 
     def __init__(
@@ -55,13 +55,17 @@ class PeerConnection:
         self._peer = peer
         self._stream = stream
         self._pace = pace
-        self._buffer = memoryview(bytearray(MAX_BODY_BYTES))
+        self._buffer: memoryview | None = None
         self._is_open = True
 
     @property
     def is_open(self) -> bool:
         """Say whether another question may be asked: the peer is there and silent."""
         return self._is_open and self._stream.is_quiet()
+
+    def rest(self) -> None:
+        """Hold no memory until the next question."""
+        self._buffer = None
 
     def close(self) -> None:
         """Close it; never waits."""
@@ -76,6 +80,8 @@ class PeerConnection:
         """
         self._is_open = False
         self.received_bytes = 0
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(MAX_BODY_BYTES))
         patience = _Patience(self._pace)
         passage = Passage(self._lines, self._peer.host, patience.paused)
         watched = _WatchedStream(self._stream, passage, patience)

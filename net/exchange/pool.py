@@ -19,12 +19,14 @@ class ClientLimits:
     """How much of one peer this node uses, and how long it waits for it.
 
     *connections*: questions under way at one time. *connect_seconds*: for a connection.
-    *idle_seconds*: how long a connection is kept unused, less than servers keep it.
+    *idle_seconds*: how long a connection is kept unused, less than servers keep it; *rest_seconds*:
+    how long its buffer is, which a large answer has filled.
     """
 
     connections: int = 24
     connect_seconds: float = 5
     idle_seconds: float = 45
+    rest_seconds: float = 3
     pace: Pace = field(default_factory=Pace)
 
 
@@ -108,8 +110,15 @@ class ConnectionPool:
             self._kept.append(connection)
 
     def close_idle(self) -> None:
-        """Close the connections that nobody has used for long; never waits."""
-        oldest = trio.current_time() - self._limits.idle_seconds
+        """Close the connections that nobody has used for long; never waits.
+
+        Those that were not used for a moment stay, without their memory.
+        """
+        now = trio.current_time()
+        for connection in self._kept:
+            if connection.last_used < now - self._limits.rest_seconds:
+                connection.rest()
+        oldest = now - self._limits.idle_seconds
         while self._kept and self._kept[0].last_used < oldest:
             self._kept.pop(0).close()
 

@@ -1,14 +1,22 @@
-"""What a second node reads from the first: over loopback, and with a round trip of 50 ms."""
+"""What a node reads from others: over loopback, from four slow ones, and at a round trip of 50 ms.
+
+Beside each read a local file of the same mount is read here and there.
+"""
 
 import contextlib
 import json
+import os
+import shlex
 import shutil
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import daemons, torrents
 from benchmarks.commands import BenchError, run, said
+from benchmarks.companions import beside
 from benchmarks.corpus import MEBIBYTE, Corpus
 from benchmarks.machine import PROJECT, drop_caches
 from benchmarks.rounds import Home, Samples, say
@@ -19,8 +27,27 @@ from tests.support.hosts import Host, hosts, unfit
 ROUND_TRIP_MS = 50.0
 
 NEAR_FILE_PART = 2
-FAR_FILE_PART = 4
-"""The files read over loopback and far away are these parts of the corpus' file."""
+FAR_FILE_PART = 1
+SLOW_FILE_PART = 2
+"""The files read over loopback, far away and from slow peers: parts of the corpus' file."""
+
+FAR_CONNECTIONS = 16
+"""Over which as many bytes are sent without Libernet: what the link with the delay carries."""
+
+RAW_PORT = 9000
+
+SLOW_PEERS = 4
+SLOW_RATE = ("rate", "80mbit", "burst", "256kb", "latency", "100ms")
+"""What tc(8) holds each of them to: 10 MB/s."""
+
+ID_DIGITS = 64
+
+DEVICE = "lbn0"  # of a host, as tests.support.hosts makes it
+
+LOCAL_FILE = "local"
+LOCAL_BYTES = 8 * MEBIBYTE
+ASKED_SECONDS = 10.0
+LEAST_ANSWERED = 0.95
 
 MAX_COMMAND_SECONDS = 120.0
 """Deadline of commands to a node: `share` publishes the whole tree first."""
@@ -29,16 +56,16 @@ MAX_COMMAND_SECONDS = 120.0
 class Node(Libernet):
     """A node on *host*, or on this machine's loopback if that is None, in the new folder *home*.
 
-    What it reads it asks of *peer*, if any.
+    What it reads it asks of *peers*.
     """
 
-    def __init__(self, home: Path, host: Host | None, peer: "Node | None" = None) -> None:
+    def __init__(self, home: Path, host: Host | None, *peers: "Node") -> None:
         home.mkdir()
         super().__init__(home)
         self.launcher = tuple(host.entering()) if host else ()
         self.address = host.address if host else "127.0.0.1"
-        peers = ("--peer", f"{peer.address}:{peer.port()}") if peer else ()
-        self.options = ("--bind", self.address, "--private-network", "--no-lan", *peers)
+        known = [word for peer in peers for word in ("--peer", f"{peer.address}:{peer.port()}")]
+        self.options = ("--bind", self.address, "--private-network", "--no-lan", *known)
 
     def port(self) -> int:
         """Return where it serves its peers."""
@@ -92,74 +119,171 @@ class Remote:
                     drop_caches(self._home)
                     seconds = run("curl", "--silent", "--fail", "--config", addresses)
                     self._record("near.file", file.bytes / seconds, "curl")
-                    self._read("near.file", first, None, file)
+                    self._read("near.file", file, None, first)
+                    self._read_torrent(file)
+                self._read_while_asked(first)
 
     def far(self, rounds: int) -> None:
         """Read a tree and a large file with a round trip in between."""
         with Home(self._home), hosts(["first", "second"], round_trip_ms=ROUND_TRIP_MS) as joined:
-            first = Node(self._home / "first", joined["first"])
+            sender, receiver = joined["first"], joined["second"]
+            first = Node(self._home / "first", sender)
             with first.mounted():
                 run("cp", "-a", self._corpus.tree, first.target)
                 tree = first.libernet("share", first.target / self._corpus.tree.name)
                 file = self._share_part(first, FAR_FILE_PART)
                 for number in range(rounds):
                     say(f"round {number + 1} of {rounds}: tree and file from a peer far away")
-                    self._read_tree(first, joined["second"], tree, check=number == 0)
-                    self._read("far.file", first, joined["second"], file)
+                    self._read_tree(first, receiver, tree, check=number == 0)
+                    seconds = _send_raw(file.bytes, sender, receiver)
+                    self._record("far.file", file.bytes / seconds, "tcp")
+                    self._read("far.file", file, receiver, first)
 
     def _read_tree(self, first: Node, host: Host, reference: str, *, check: bool) -> None:
-        with self._second(first, host, reference) as opened:
+        with self._second(reference, host, first) as opened:
             deepest = opened / _deepest_file(self._corpus.tree)
             self._record("far.first", run("head", "-c", "1", deepest))
-        with self._second(first, host, reference) as opened:
+        with self._second(reference, host, first) as opened:
             self._record("far.listed", run("find", opened, "-ls"))
-        with self._second(first, host, reference) as opened:
+        with self._second(reference, host, first) as opened, self._beside("far.copied"):
             copy = self._home / "copy"
             self._record("far.copied", run("cp", "-a", opened, copy))
             if check:
                 run("diff", "-rq", "--no-dereference", self._corpus.tree, copy)
             shutil.rmtree(copy)
 
+    def slow(self, rounds: int) -> None:
+        """Read a large file from four slow peers at once, and fetch its blocks with four curls."""
+        names = [f"peer{number}" for number in range(SLOW_PEERS)]
+        with (
+            Home(self._home),
+            hosts([*names, "reader"]) as joined,
+            contextlib.ExitStack() as mounts,
+        ):
+            peers: list[Node] = []
+            for name in names:
+                peers.append(Node(self._home / name, joined[name], *peers[:1]))
+                mounts.enter_context(peers[-1].mounted())
+            file = self._share_part(peers[0], SLOW_FILE_PART)
+            for peer in peers[1:]:
+                peer.libernet("fetch", file.reference)
+            for name in names:
+                joined[name].run("tc", "qdisc", "add", "dev", DEVICE, "root", "tbf", *SLOW_RATE)
+            for number in range(rounds):
+                say(f"round {number + 1} of {rounds}: file from {SLOW_PEERS} slow peers")
+                seconds = self._curl_from(peers, file, joined["reader"])
+                self._record("slow.file", file.bytes / seconds, "curl")
+                self._read("slow.file", file, joined["reader"], *peers)
+
+    def _curl_from(self, peers: Sequence[Node], file: _LargeFile, reader: Host) -> float:
+        """Return the seconds in which a curl for each peer fetches its share of the blocks."""
+        drop_caches(self._home)
+        commands = []
+        for number, peer in enumerate(peers):
+            config = self._home / f"addresses{number}"
+            _list_blocks(peer, file, config, slice(number, None, len(peers)))
+            words = [*reader.entering(), "curl", "--silent", "--fail", "--config", str(config)]
+            commands.append(f"{shlex.join(words)} & fetching+=($!)")
+        ends = 'for each in "${fetching[@]}"; do wait "$each" || exit; done'
+        return run("bash", "-c", "; ".join([*commands, ends]))
+
     def _share_part(self, first: Node, part: int) -> _LargeFile:
         """Copy this part of the corpus' file to the first node, and share it."""
-        megabytes = self._corpus.file_bytes // part // MEBIBYTE
+        size_bytes = self._corpus.file_bytes // part // MEBIBYTE * MEBIBYTE
         target = first.target / "random"
-        run("dd", f"if={self._corpus.file}", f"of={target}", f"bs={MEBIBYTE}", f"count={megabytes}")
-        return _LargeFile(target.name, megabytes * MEBIBYTE, first.libernet("share", target))
+        _copy_part(self._corpus.file, target, size_bytes)
+        return _LargeFile(target.name, size_bytes, first.libernet("share", target))
 
     @contextlib.contextmanager
-    def _second(self, first: Node, host: Host | None, reference: str) -> Iterator[Path]:
-        """Give what *reference* opens on a new node that knows the first."""
+    def _second(self, reference: str, host: Host | None, *peers: Node) -> Iterator[Path]:
+        """Give what *reference* opens on a new node that knows *peers*."""
         home = self._home / "second"
-        second = Node(home, host, first)
+        second = Node(home, host, *peers)
         with second.mounted():
+            _write(second.target / LOCAL_FILE, LOCAL_BYTES)
+            second.libernet("sync")
             opened = Path(second.libernet("open", reference))
             drop_caches(self._home)
             yield opened
         shutil.rmtree(home)
 
-    def _read(self, figure: str, first: Node, host: Host | None, file: _LargeFile) -> None:
-        with self._second(first, host, file.reference) as opened:
+    def _read(self, figure: str, file: _LargeFile, host: Host | None, *peers: Node) -> None:
+        with self._second(file.reference, host, *peers) as opened, self._beside(figure):
             seconds = run("dd", f"if={opened / file.name}", "of=/dev/null", f"bs={MEBIBYTE}")
         self._record(figure, file.bytes / seconds)
+
+    @contextlib.contextmanager
+    def _beside(self, figure: str) -> Iterator[None]:
+        """Read a local file of the second node during the block, and watch its memory."""
+        mountpoint = self._home / "second" / "mount"
+        local = mountpoint / "backups" / "bench" / LOCAL_FILE
+        serving = daemons.serving(mountpoint)
+        with daemons.PeakMemory(serving) as memory, beside("reads", local) as answer:
+            yield
+        self._record(f"{figure}_beside", answer["p99"])
+        self._record(f"{figure}_memory", memory.peak_bytes)
+
+    def _read_torrent(self, file: _LargeFile) -> None:
+        """Read the same by btfs, where that is installed; no node takes part."""
+        if missing := torrents.lacking():
+            say(f"not measured beside btfs: {missing} is not installed")
+            return
+        part = self._home / file.name
+        _copy_part(self._corpus.file, part, file.bytes)
+        with hosts(["seed", "reader"]) as joined:
+            home = self._home / "torrent"
+            seconds = torrents.read(part, joined["seed"], joined["reader"], home)
+        part.unlink()
+        self._record("near.file", file.bytes / seconds, "btfs")
+
+    def _read_while_asked(self, node: Node) -> None:
+        """Read a local file of a node that serves many requests of the DHT."""
+        say("local reads beside requests of the DHT")
+        local = node.target / LOCAL_FILE
+        _write(local, LOCAL_BYTES)
+        node.libernet("sync")
+        with beside("asks", node.port()) as asked, beside("reads", local) as answer:
+            time.sleep(ASKED_SECONDS)
+        if asked["answered"] < asked["sent"] * LEAST_ANSWERED:
+            raise BenchError("not all requests of the DHT were answered")
+        self._record("asked.beside", answer["p99"])
 
     def _record(self, figure: str, value: float, system: str = Node.name) -> None:
         self.samples[figure][system].append(value)
 
 
-def _list_blocks(node: Node, file: _LargeFile, config: Path) -> Path:
+def _list_blocks(node: Node, file: _LargeFile, config: Path, part: slice = slice(None)) -> Path:
     """Write a configuration for curl that fetches the blocks of *file*, all that *node* holds.
 
-    The last one may be too small for a file of its own and is left out.
+    The last one may be too small for a file of its own and is left out. *part* of them only.
     """
-    blocks = [block for block in (node.state / "store/blocks").glob("*/*") if block.is_file()]
+    store = node.state / "store"
+    found = (*store.glob("blocks/*/*"), *store.glob("cached/*"))
+    blocks = sorted(block for block in found if block.is_file() and len(block.name) == ID_DIGITS)
     if sum(block.stat().st_size for block in blocks) < file.bytes - SMALL_BLOCK_BYTES:
         raise BenchError(f"{node.state} does not hold all blocks of {file.name}")
     address = f"http://{node.address}:{node.port()}/sha256"
     config.write_text(
-        "".join(f'url = "{address}/{block.name}"\noutput = "/dev/null"\n' for block in blocks)
+        "".join(f'url = "{address}/{block.name}"\noutput = "/dev/null"\n' for block in blocks[part])
     )
     return config
+
+
+def _send_raw(size_bytes: int, sender: Host, receiver: Host) -> float:
+    """Return the seconds in which so many bytes come over FAR_CONNECTIONS, without Libernet."""
+    each = size_bytes // FAR_CONNECTIONS
+    receive = f"exec 3<>/dev/tcp/{sender.address}/{RAW_PORT}; echo {each} >&3; cat <&3 >/dev/null"
+    together = " & ".join([f"({receive})"] * FAR_CONNECTIONS) + " & wait"
+    with beside("serves", sender.address, RAW_PORT, launcher=sender.entering()):
+        return run(*receiver.entering(), "bash", "-c", together)
+
+
+def _write(file: Path, size_bytes: int) -> None:
+    file.write_bytes(os.urandom(size_bytes))
+
+
+def _copy_part(source: Path, target: Path, size_bytes: int) -> None:
+    run("dd", f"if={source}", f"of={target}", f"bs={MEBIBYTE}", f"count={size_bytes // MEBIBYTE}")
 
 
 def _deepest_file(tree: Path) -> Path:

@@ -105,10 +105,20 @@ URL_ROWS = (Row("url.file", "file by URL, cold", "MB/s"),)
 
 REMOTE_ROWS = (
     Row("near.file", "loopback: file read", "MB/s"),
+    Row("near.file_beside", "  local reads beside, p99", "ms"),
+    Row("near.file_memory", "  memory", "MiB"),
+    Row("asked.beside", "  1,000 DHT requests/s, p99", "ms"),
+    Row("slow.file", "four at 10 MB/s: file read", "MB/s"),
+    Row("slow.file_beside", "  local reads beside, p99", "ms"),
+    Row("slow.file_memory", "  memory", "MiB"),
     Row("far.first", "50 ms: first byte"),
     Row("far.listed", "50 ms: tree, find -ls"),
     Row("far.copied", "50 ms: tree, cp -a"),
+    Row("far.copied_beside", "  local reads beside, p99", "ms"),
+    Row("far.copied_memory", "  memory", "MiB"),
     Row("far.file", "50 ms: file read", "MB/s"),
+    Row("far.file_beside", "  local reads beside, p99", "ms"),
+    Row("far.file_memory", "  memory", "MiB"),
 )
 """What is read from another node, with the round trip to it."""
 
@@ -227,17 +237,28 @@ MARKS = (
             "commits.memory",
             "reads.memory",
             "many.memory",
+            "near.file_memory",
+            "slow.file_memory",
+            "far.copied_memory",
+            "far.file_memory",
             "many.walked_memory",
             "many.checked_memory",
         )
     ),
     Mark("start.warm", "start to mounted", 0.7),
     Mark("url.file", "file by URL", 0.7, "mount", at_least=True),
-    Mark("near.file", "file from a peer over loopback", 0.3, "curl", at_least=True),
+    Mark("near.file", "file from a peer over loopback", 0.4, "curl", at_least=True),
+    Mark("near.file", "file from a peer over loopback", 1.0, "btfs", at_least=True),
+    Mark("slow.file", "file from four slow peers", 0.9, "curl", at_least=True),
     Mark("far.first", "first byte at 50 ms", 0.6),
-    Mark("far.listed", "tree listed at 50 ms", 5.0),
-    Mark("far.copied", "tree copied out at 50 ms", 60.0),
-    Mark("far.file", "file read at 50 ms", 40.0, unit="MB/s", at_least=True),
+    Mark("far.listed", "tree listed at 50 ms", 3.0),
+    Mark("far.copied", "tree copied out at 50 ms", 30.0),
+    Mark("far.file", "file read at 50 ms", 80.0, unit="MB/s", at_least=True),
+    *(
+        Mark(f"{figure}_beside", f"local reads beside ({figure}), p99", 0.02)
+        for figure in ("near.file", "slow.file", "far.copied", "far.file")
+    ),
+    Mark("asked.beside", "local reads beside 1,000 DHT requests/s, p99", 0.002),
     Mark("dht.join", "joining 1,000 nodes, p95", 1.0),
     Mark("dht.announce", "requests for an announcement", 60.0, unit=""),
     *(

@@ -531,6 +531,20 @@ async def test_idle_connections_are_closed_after_a_while(
     assert peer.streams[0].is_closed
 
 
+async def test_a_connection_that_rests_holds_no_answer_and_answers_again(
+    autojump_clock: MockClock, make_peer: MakePeer
+) -> None:
+    peer = make_peer(answering(FOUND, FOUND))
+    await peer.client.get(HELLO_ID)
+    (connection,) = peer.client._pool._kept
+    assert connection._buffer is not None
+    await trio.sleep(LIMITS.rest_seconds + 1)
+    peer.client.close_idle()
+    assert connection._buffer is None
+    assert await peer.client.get(HELLO_ID) == HELLO
+    assert len(peer.streams) == 1
+
+
 async def test_a_closed_client_keeps_nothing(
     autojump_clock: MockClock, make_peer: MakePeer
 ) -> None:

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.ids import BlockId
+from libernet.net.exchange.pool import ClientLimits
 from libernet.net.fetcher import FETCH_SECONDS
 from tests.support.far import FarNode
 from tests.support.fetching import ORIGIN, ROOT, World
@@ -224,3 +225,21 @@ async def test_more_is_read_ahead_of_the_fast_and_the_far_away(
     fast_bytes = world.fetcher.ahead_bytes(ORIGIN)
     assert 0 < slow_bytes < 8e6 < fast_bytes
     assert fast_bytes > 60 * MEGABYTES_PER_SECOND * 2 * peer.delay_seconds
+
+
+async def test_however_much_is_wanted_no_peer_is_asked_more_at_one_time_than_fits_in_memory(
+    world: World, clock: MockClock
+) -> None:
+    blocks = make_blocks(90)
+    peers = [peer_at(world, f"peer {number}", 1000, blocks) for number in range(6)]
+    for peer in peers:
+        peer.be_silent()
+    async with trio.open_nursery() as readers:
+        for block in blocks:
+            readers.start_soon(world.outcome, BlockId.of(block))
+        await trio.sleep(8)
+        asked = sum(len(peer.asked) for peer in peers)
+        readers.cancel_scope.cancel()
+    connections = ClientLimits().connections
+    assert all(peer.dials <= connections for peer in peers)
+    assert asked <= 6 * connections
