@@ -329,12 +329,20 @@ class Store:
         aside and forgotten, so that it can be fetched and put again. A damaged cached block just
         is not here. For a damaged block this may wait for a commit that is under way.
         """
+        return self.read(self.find(block_id))
+
+    def find(self, block_id: StoredId) -> Entry:
+        """Return what the index says of a block, or raise BlockNotFound; one look-up."""
         entry = self._entry(block_id)
         if entry is None:
             raise BlockNotFound(f"block {block_id} is not in the store")
+        return entry
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the block of what `find` has just found, with the errors of `get`."""
         block = self._load(entry)
-        if not _is_block(block, block_id):
-            return self._damage.look_again(block_id)
+        if not _is_block(block, entry.id):
+            return self._damage.look_again(entry.id)
         if entry.is_cached:
             self._cache.note_asked(entry)
         return block

@@ -2,8 +2,9 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 
 import trio
 
@@ -25,6 +26,15 @@ MAX_AHEAD_BYTES = 24 * 1024 * 1024
 """How far a file is read ahead at most: half of the cache, so that nothing goes before it is read.
 With what is on its way the mark of 200 MiB for the whole process is kept."""
 
+_HERE_TASKS = 2  # hops to threads at one time, for chunks of this machine: there are two cores
+_HOP_CHUNKS = 8
+"""Chunks read in one hop: it costs 40 us, as much as to read and unseal a small one."""
+
+_HOP_BYTES = 256 * 1024
+"""Of them, so many are handed on at once: a reader may wait for the first."""
+
+_HERE_CHUNKS = 1024  # what may wait for a hop: a window of small files, and some of large ones
+
 _LONG_SECONDS = 5.0
 _ECHO_SECONDS = 1.0
 """What the kernel could not read ahead it asks for once more, for the page that a program waits
@@ -45,6 +55,9 @@ class _Loading:
         self.error: LibernetError | None = None
 
 
+_OnTheirWay = dict[ChunkReference, _Loading]
+
+
 class _Echo:
     """The error of a chunk that was waited for in vain, and until when it answers."""
 
@@ -63,22 +76,38 @@ class ChunkCache:
       _bytes    their lengths together, at most _CACHE_BYTES after each call
       _loading  those on their way
       _ahead    those that are loaded ahead, or wait for that
+      _here     those of this machine that wait to be loaded ahead, in order
+      _resting  the tasks that do so, when there are none
       _echoes   errors that took long, for a moment
       hits      how often a chunk was given that was here or on its way; misses, how often not
     Tasks
-      run() holds the tasks that read ahead, at most _AHEAD_TASKS at one time. An error goes to
-      all who waited for the chunk and is not kept, but for _echoes: whoever asks next tries again.
+      run() holds the tasks that read ahead: _AHEAD_TASKS chunk by chunk from other machines,
+      _HERE_TASKS from this one, several in one hop to a thread. An error goes to all who waited
+      for the chunk and is not kept, but for _echoes: whoever asks next tries again.
     """
 
-    def __init__(self, source: BlockSource, is_here: Callable[[StoredId], bool]) -> None:
-        """Read from *source*; *is_here* says which blocks it has on this machine."""
+    def __init__(
+        self,
+        source: BlockSource,
+        is_here: Callable[[StoredId], bool],
+        *,
+        read_here: Callable[[StoredId], bytes] | None = None,
+    ) -> None:
+        """Read from *source*; *is_here* says which blocks it has on this machine.
+
+        *read_here* returns one of those in any thread, checked; without it none is loaded ahead
+        but through *source*.
+        """
         self._source = source
         self._is_here = is_here
+        self._read_here = read_here
         self._chunks: OrderedDict[ChunkReference, bytes] = OrderedDict()
         self._bytes = 0
         self.hits = self.misses = 0
         self._loading: dict[ChunkReference, _Loading] = {}
         self._ahead: dict[ChunkReference, Ahead] = {}
+        self._here: dict[ChunkReference, None] = {}
+        self._resting = trio.lowlevel.ParkingLot()
         self._echoes: dict[ChunkReference, _Echo] = {}
         self._send, self._receive = trio.open_memory_channel[ChunkReference](_AHEAD_CHUNKS)
 
@@ -87,6 +116,9 @@ class ChunkCache:
         async with trio.open_nursery() as nursery:
             for _ in range(_AHEAD_TASKS):
                 nursery.start_soon(self._read_ahead)
+            if self._read_here is not None:
+                for _ in range(_HERE_TASKS):
+                    nursery.start_soon(self._hop_ahead, self._read_here)
 
     def prefetch(
         self,
@@ -97,7 +129,7 @@ class ChunkCache:
         """Start to load a chunk, until *reading* gives it up; nothing when enough is on its way."""
         ahead = self._ahead.get(reference)
         if ahead is None or ahead.scope.cancel_called:
-            if ahead is not None or self._is_known(reference):
+            if ahead is not None or self._is_known(reference) or self._is_queued(reference):
                 return
             try:
                 self._send.send_nowait(reference)
@@ -116,7 +148,9 @@ class ChunkCache:
 
     def bring(self, references: Sequence[Reference], origin: Origin) -> None:
         """Start to bring the blocks of small chunks here, many in one request."""
-        missing = [each.id for each in references if not self._is_known(each)]
+        missing = [
+            each.id for each in references if not (self._is_known(each) or self._is_queued(each))
+        ]
         if missing:
             self._source.bring(missing, origin)
 
@@ -130,6 +164,7 @@ class ChunkCache:
                 return chunk
             loading = self._loading.get(reference)
             if loading is None:
+                self._here.pop(reference, None)  # this reader is faster
                 self._answer_as_before(reference)
                 self.misses += 1
                 return await self._load(reference, origin)
@@ -141,6 +176,17 @@ class ChunkCache:
 
     def _is_known(self, reference: ChunkReference) -> bool:
         return reference in self._chunks or reference in self._loading
+
+    def _is_queued(self, reference: ChunkReference) -> bool:
+        """Return whether the chunk waits to be loaded from here, as it does now if it can."""
+        if reference in self._here:
+            return True
+        if self._read_here is None or not self._is_here(reference.id):
+            return False
+        if len(self._here) < _HERE_CHUNKS:
+            self._here[reference] = None
+            self._resting.unpark()
+        return True
 
     async def _load(
         self, reference: ChunkReference, origin: Origin | None, *, ahead: bool = False
@@ -175,6 +221,38 @@ class ChunkCache:
             _, dropped = self._chunks.popitem(last=False)
             self._bytes -= len(dropped)
 
+    async def _hop_ahead(self, read_here: Callable[[StoredId], bytes]) -> None:
+        limiter = trio.CapacityLimiter(1)
+        token = trio.lowlevel.current_trio_token()
+        while True:
+            while not self._here:
+                await self._resting.park()
+            wanted = {reference: _Loading() for reference in islice(self._here, _HOP_CHUNKS)}
+            for reference in wanted:
+                del self._here[reference]
+            self._loading |= wanted
+
+            def take(chunks: dict[ChunkReference, bytes], wanted: _OnTheirWay = wanted) -> None:
+                token.run_sync_soon(self._take, wanted, chunks)
+
+            try:
+                await trio.to_thread.run_sync(
+                    _unseal_all, list(wanted), read_here, take, limiter=limiter
+                )
+            except Exception:  # noqa: BLE001 - the top of a daemon task
+                _log.exception("reading ahead failed")
+            finally:
+                self._take(wanted, dict.fromkeys(wanted))
+
+    def _take(self, wanted: _OnTheirWay, loaded: Mapping[ChunkReference, bytes | None]) -> None:
+        """Keep what was loaded of what is *wanted*; who waits for what was not, loads it."""
+        for reference, chunk in loaded.items():
+            loading = wanted.pop(reference)
+            if chunk is not None:
+                self._keep(reference, chunk)
+            del self._loading[reference]
+            loading.done.set()
+
     async def _read_ahead(self) -> None:
         async for reference in self._receive.clone():
             ahead = self._ahead[reference]
@@ -189,6 +267,27 @@ class ChunkCache:
             finally:
                 del self._ahead[reference]
                 ahead.over()
+
+
+def _unseal_all(
+    references: Sequence[ChunkReference],
+    read_here: Callable[[StoredId], bytes],
+    take: Callable[[dict[ChunkReference, bytes]], None],
+) -> None:
+    """Load chunks of this machine and *take* them; what fails is left to whoever reads it."""
+    chunks: dict[ChunkReference, bytes] = {}
+    size = 0
+    for reference in references:
+        try:
+            chunk = _opener(reference)(read_here(reference.id))
+        except LibernetError:
+            continue
+        chunks[reference] = chunk
+        size += len(chunk)
+        if size >= _HOP_BYTES:
+            take(chunks)
+            chunks, size = {}, 0
+    take(chunks)
 
 
 def _opener(reference: ChunkReference) -> Callable[[bytes], bytes]:

@@ -178,12 +178,14 @@ class Files(SealOwner):
         extents = content.map.covering(offset, end)
         if len(extents) == 1 and extents[0].length == end - offset:
             return await self._bytes_of(extents[0])
-        found = bytearray(end - offset)
+        found: list[bytes | memoryview] = []
+        at = offset
         with self._log.lease():
             for extent in extents:
-                at = extent.offset - offset
-                found[at : at + extent.length] = await self._bytes_of(extent)
-        return memoryview(found)
+                found += (bytes(extent.offset - at), await self._bytes_of(extent))
+                at = extent.end
+        found.append(bytes(end - at))
+        return b"".join(found)
 
     def read_ahead(self, content: OpenContent, offset: int, length: int) -> None:
         """Start to unseal the chunks of a range that a reader will come to next."""

@@ -72,7 +72,7 @@ class LocalNode:
         self.leases = Leases()
         self.notices = Notices()
         self._store = storage.store
-        self._chunks = ChunkCache(source, storage.store.__contains__)
+        self._chunks = ChunkCache(source, storage.store.__contains__, read_here=storage.store.get)
         overlay = Overlay(storage.reader)
         self.tree = Tree(overlay, owner=owner, clock=clock)
         _show_owner(self.tree, settings.uid, settings.gid)

@@ -112,12 +112,12 @@ class Fetcher:
             was_here = True
             return use(block)
 
-        if block_id in self._store:
-            try:
-                return await self._local.get(block_id, use_here)
-            except (BlockNotFound, BlockCorrupt) as exc:
-                if was_here:
-                    raise  # the block is right, but not for this use: peers have no other
+        try:
+            return await self._local.get(block_id, use_here)
+        except (BlockNotFound, BlockCorrupt) as exc:
+            if was_here:
+                raise  # the block is right, but not for this use: peers have no other
+            if isinstance(exc, BlockCorrupt):
                 _log.info("%s: asking peers for it", exc)
         block = await self._from_network(block_id, origin, ahead=ahead)
         if len(block) <= self._store.small_bytes:

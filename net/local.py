@@ -33,11 +33,12 @@ class LocalSource:
         ahead: bool = False,
     ) -> T:
         """Return what *use* makes of the block; BlockNotFound when the store has none."""
+        entry = self._store.find(block_id)
 
         def read() -> T:
-            return use(self._store.get(block_id))
+            return use(self._store.read(entry))
 
-        if self._store.is_small(block_id):
+        if not entry.in_file:
             return read()
         return await trio.to_thread.run_sync(read, limiter=self._threads)
 

@@ -1,4 +1,6 @@
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
@@ -6,9 +8,10 @@ import trio
 import trio.testing
 
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound
-from libernet.blocks.ids import BlockId
+from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import Sealer
+from libernet.blocks.source import Origin
 from libernet.fs import chunks
 from libernet.fs.ahead import Reading
 from libernet.fs.chunks import ChunkCache
@@ -372,3 +375,85 @@ async def test_as_much_is_read_ahead_as_the_source_says_within_the_cache(
     assert cache.ahead_bytes(None, 5) == 1000
     source.hint = 1 << 40
     assert cache.ahead_bytes(None, 5) == chunks.MAX_AHEAD_BYTES < chunks._CACHE_BYTES
+
+
+class OnThisMachine:
+    """Reads blocks of the source in any thread, when the gate is open.
+
+    `read` lists what was asked for; nothing of what is in `lost` is found.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.read: list[StoredId] = []
+        self.lost: set[StoredId] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self._reads = threading.Semaphore(0)
+        self._source = source
+
+    def __call__(self, block_id: StoredId) -> bytes:
+        assert self.gate.wait(60)
+        self.read.append(block_id)
+        self._reads.release()
+        if block_id in self.lost:
+            raise BlockNotFound(str(block_id))
+        assert isinstance(block_id, BlockId)
+        return self._source.blocks[block_id]
+
+    @asynccontextmanager
+    async def cache(self) -> AsyncIterator[ChunkCache]:
+        cache = ChunkCache(self._source, lambda _: True, read_here=self)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.run)
+            try:
+                yield cache
+            finally:
+                self.gate.set()
+                nursery.cancel_scope.cancel()
+
+    async def has_read(self, blocks: int) -> None:
+        for _ in range(blocks):
+            assert await trio.to_thread.run_sync(self._reads.acquire, True, 60)
+
+
+async def test_chunks_of_this_machine_are_read_ahead_past_the_source(source: Source) -> None:
+    here = OnThisMachine(source)
+    references = [source.add(b"%d" % at) for at in range(40)]
+    async with here.cache() as cache:
+        for reference in references[:20]:
+            cache.prefetch(reference)
+        cache.bring(references[20:], Origin(references[0].id))
+        await here.has_read(40)
+        found = [await cache.get(reference) for reference in references]
+    assert found == [b"%d" % at for at in range(40)]
+    assert sorted(here.read) == sorted(reference.id for reference in references)
+    assert source.asked == []
+
+
+async def test_what_cannot_be_read_ahead_is_left_to_its_reader(source: Source) -> None:
+    here = OnThisMachine(source)
+    references = [source.add(b"%d" % at) for at in range(8)]
+    here.lost = {references[3].id}
+    async with here.cache() as cache:
+        for reference in references:
+            cache.prefetch(reference)
+        await here.has_read(8)
+        found = [await cache.get(reference) for reference in references]
+    assert found == [b"%d" % at for at in range(8)]
+    assert source.asked == [references[3].id]
+
+
+async def test_a_reader_does_not_wait_behind_what_is_read_ahead(source: Source) -> None:
+    here = OnThisMachine(source)
+    here.gate.clear()
+    references = [source.add(b"%d" % at) for at in range(40)]
+    async with here.cache() as cache:
+        for reference in references:
+            cache.prefetch(reference)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(60):
+            assert await cache.get(references[-1]) == b"39"
+        here.gate.set()
+        await here.has_read(39)
+    assert source.asked == [references[-1].id]
+    assert references[-1].id not in here.read
