@@ -100,7 +100,7 @@ class AddressPolicy:
 
     def block(self, ip: str) -> bytes:
         """Return what one household or host can have all of: /24 of IPv4, /56 of IPv6."""
-        return self.pack_ip(ip)[: 7 if self.family == socket.AF_INET6 else 3]
+        return _block(ip)
 
     def may_speak(self, host: str) -> bool:
         """Tell whether *host* is an address of this family, or a name, which may have any."""
@@ -115,7 +115,7 @@ class AddressPolicy:
 
         At private addresses all may live in one.
         """
-        return self.block(ip) if self.is_public(ip) and not self.private_network else None
+        return None if self.private_network or _kind(ip) != "public" else _block(ip)
 
     def pack(self, address: Address) -> bytes:
         """Return IP address and port in 6 or 18 bytes."""
@@ -156,6 +156,13 @@ def unpack_contacts(packed: bytes, policy: AddressPolicy) -> Iterator[Contact]:
         address = policy.unpack(packed[start + KEY_BYTES : start + step])
         if address.port and policy.allows(address.ip):
             yield Contact(node_id, address)
+
+
+@functools.lru_cache(_CACHED_JUDGEMENTS)
+def _block(ip: str) -> bytes:
+    if ":" in ip:
+        return socket.inet_pton(socket.AF_INET6, ip)[:7]
+    return socket.inet_pton(socket.AF_INET, ip)[:3]
 
 
 @functools.lru_cache(_CACHED_JUDGEMENTS)
