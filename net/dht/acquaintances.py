@@ -81,12 +81,13 @@ class Acquaintances:
         return reply if reply.sender == contact.id else None
 
     def notice(self, envelope: Envelope, sender: Address) -> None:
-        """Ask whoever is new to prove its id: it, and its address, may be forged."""
-        if (
-            not envelope.flags & CLIENT_ONLY
-            and self._policy.allows(sender.ip)
-            and self.table.wants(envelope.sender, sender)
-        ):
+        """Ask whoever is new to prove its id, and a contact that says that it is none any longer
+        whether that is so: who says it, and its address, may be forged."""
+        if envelope.flags & CLIENT_ONLY:
+            known = self.table.get(envelope.sender)
+            if known is not None and known.address == sender:
+                self._start(sender, lambda: self.ask(known, Ping()))
+        elif self._policy.allows(sender.ip) and self.table.wants(envelope.sender, sender):
             self._start(sender, lambda: self._check(sender))
 
     async def _check(self, address: Address) -> bool:

@@ -187,6 +187,7 @@ class DhtDiscovery:
         better of none.
         """
         families = [status for node in self._nodes if (status := node.status())]
+        in_touch = [each for each in families if each["contacts"]] or families
         reached = {each["is_reachable"] for each in families}
         return {
             "kind": "dht",
@@ -196,7 +197,7 @@ class DhtDiscovery:
             "is_reachable": next((each for each in (True, False) if each in reached), None),
             "contacts": sum(each["contacts"] for each in families),
             "records": sum(each["records"] for each in families),
-            "announced": max((each["announced"] for each in families), default=0),
+            "announced": max((each["announced"] for each in in_touch), default=0),
             "requests": _sum(families, "requests"),
             "dropped": _sum(families, "dropped"),
             "families": [

@@ -24,6 +24,7 @@ from libernet.net.dht.records import RecordReader, RecordSigner
 from libernet.net.dht.responder import Responder
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import (
+    CLIENT_ONLY,
     MAX_RECORDS,
     Announce,
     AnnounceMany,
@@ -213,7 +214,12 @@ class DhtNode:
             async with asyncio.timeout(CALL_SECONDS):
                 await reachability.called.wait()
         except TimeoutError:
+            is_news = reachability.is_reachable is not False
             reachability.conclude(False)
+            if is_news:
+                # That each who knows this node forgets it.
+                asking = (self.acquaintances.ask(each, Ping()) for each in self.contacts)
+                await asyncio.gather(*asking)
 
     async def _have_called(self, contact: Contact) -> bool:
         """Have *contact* send a ping from another port; tell whether it says that it does."""
@@ -328,7 +334,8 @@ class DhtNode:
     def _answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
         reply = self.responder.answer(envelope, sender, datagram_bytes)
         # Nobody new begins with a ping; it is too short for a hello beside the answer.
-        if reply is not None and not isinstance(envelope.body, Ping):
+        is_ping = isinstance(envelope.body, Ping) and not envelope.flags & CLIENT_ONLY
+        if reply is not None and not is_ping:
             self.acquaintances.notice(envelope, sender)
         return reply
 

@@ -12,7 +12,7 @@ from libernet.blocks.errors import DhtError
 from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.reachability import MAX_WRITTEN, REMEMBERED_SECONDS, Reachability
-from libernet.net.dht.wire import CallBack, Envelope, Find, Found, Stored
+from libernet.net.dht.wire import CLIENT_ONLY, CallBack, Envelope, Find, Found, Stored, encode
 from tests.support.dht import ManualClock, network, serving
 from tests.support.dht_enemies import Enemy, enemy, eventually, polite
 
@@ -129,6 +129,12 @@ def test_a_node_behind_a_router_finds_and_reads_but_is_in_no_table_and_announces
             await node.test_reachability()
             assert router.turned_away == 3
             assert node.status()["is_reachable"] is False
+            await eventually(
+                lambda: all(
+                    node.identity.node_id not in {each.id for each in other.contacts}
+                    for other in others
+                )
+            )
             await others[1].announce(KEY, 1001, 1)
             [provider] = await node.find(KEY, 8)
             assert provider.address.port == 1001
@@ -136,10 +142,6 @@ def test_a_node_behind_a_router_finds_and_reads_but_is_in_no_table_and_announces
                 with pytest.raises(DhtError, match="cannot be reached"):
                     await announce(b"own".ljust(20), 1099, 1)
             assert await others[1].find(b"own".ljust(20), 8) == []
-            for other in others:
-                # They ask it once more, and hear that it is no contact any longer.
-                await other.fill()
-                assert node.identity.node_id not in {each.id for each in other.contacts}
             await node.test_reachability()
 
     asyncio.run(scenario())
@@ -164,6 +166,24 @@ def test_a_node_whose_router_lets_others_in_again_notices_and_says_so(
 
     asyncio.run(scenario())
     assert "can be reached over IPv4 again" in caplog.records[-1].message
+
+
+def test_a_contact_cannot_be_forced_out_under_its_name() -> None:
+    """The same is not believed of what may be forged."""
+
+    async def scenario() -> None:
+        async with network(2) as [node, other], enemy() as (forger, _):
+            forged = Envelope(b"12345678", other.identity.node_id, CLIENT_ONLY, 1, Find(KEY, 0))
+            [contact] = node.contacts
+            node.endpoint.datagram_received(encode(forged), contact.address)
+            forger.id = other.identity.node_id
+            there = Address(*node.endpoint._transport.get_extra_info("sockname"))
+            forger.transport.sendto(forger.envelope(Find(KEY, 0), flags=CLIENT_ONLY), there)
+            await eventually(lambda: forger.received)
+            await eventually(lambda: not node.acquaintances._checks)
+            assert [each.address for each in node.contacts] == [contact.address]
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.usefixtures("short_wait")

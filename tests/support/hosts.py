@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.support.relay import enter
+from tests.support.relay import GUARDED, enter
 
 T = TypeVar("T")
 
@@ -105,10 +105,13 @@ def unfit_for_delay() -> str:
 
 
 @contextmanager
-def hosts(names: Sequence[str], *, round_trip_ms: float = 0.0) -> Iterator[dict[str, Host]]:
+def hosts(
+    names: Sequence[str], *, round_trip_ms: float = 0.0, guarded: str = ""
+) -> Iterator[dict[str, Host]]:
     """Make hosts that reach each other, by name.
 
-    With a *round_trip_ms* that is how long each packet and its answer take together.
+    With a *round_trip_ms* that is how long each packet and its answer take together; then nothing
+    but answers reaches the host *guarded*.
     """
     prefix = f"lbn-{secrets.token_hex(3)}-"
     switch = "" if round_trip_ms else f"{prefix}switch"
@@ -122,7 +125,7 @@ def hosts(names: Sequence[str], *, round_trip_ms: float = 0.0) -> Iterator[dict[
             _run("ip", "-n", host.netns, "link", "set", "lo", "up")
         if round_trip_ms:
             _make_tuns(made.values())
-            stack.enter_context(_relayed(list(made.values()), round_trip_ms))
+            stack.enter_context(_relayed(made, round_trip_ms, guarded))
         else:
             stack.enter_context(_namespace(switch))
             _make_veths(list(made.values()), switch)
@@ -162,8 +165,11 @@ def _address(host: Host) -> None:
 
 
 @contextmanager
-def _relayed(made: Sequence[Host], round_trip_ms: float) -> Iterator[None]:
-    ends = [f"{host.netns}={host.address}" for host in made]
+def _relayed(made: dict[str, Host], round_trip_ms: float, guarded: str) -> Iterator[None]:
+    ends = [
+        f"{GUARDED if name == guarded else ''}{host.netns}={host.address}"
+        for name, host in made.items()
+    ]
     command = [sys.executable, str(_RELAY), str(round_trip_ms), _DEVICE, *ends]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as relay:
         assert relay.stdin is not None

@@ -1,10 +1,11 @@
 """Join network namespaces by links that take their time: a router with a real round trip.
 
-    python relay.py ROUND_TRIP_MS DEVICE NETNS=ADDRESS NETNS=ADDRESS ...
+    python relay.py ROUND_TRIP_MS DEVICE NETNS=ADDRESS NETNS=ADDRESS guarded:NETNS=ADDRESS ...
 
 Each namespace has the TUN device DEVICE with the IPv4 ADDRESS already; what one sends to another's
 address arrives there half a round trip later. TCP, UDP and all else go through alike. Says "ready"
-on stdout, and ends when stdin does. For machines whose kernel has no netem.
+on stdout, and ends when stdin does. What is sent to a guarded one arrives only if it answers
+something, as behind most routers. For machines whose kernel has no netem and no filters.
 """
 
 import ctypes
@@ -16,8 +17,10 @@ import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
+
+GUARDED = "guarded:"
 
 # From linux/if_tun.h and linux/sched.h.
 _TUNSETIFF = 0x400454CA
@@ -28,6 +31,10 @@ _CLONE_NEWNET = 0x40000000
 
 _HEADER_BYTES = 10  # struct virtio_net_hdr, in front of each packet
 _DESTINATION = slice(_HEADER_BYTES + 16, _HEADER_BYTES + 20)  # RFC 791
+_SOURCE = slice(_HEADER_BYTES + 12, _HEADER_BYTES + 16)
+_PROTOCOL = _HEADER_BYTES + 9
+_SOURCE_PORT = slice(_HEADER_BYTES + 20, _HEADER_BYTES + 22)  # no packet here has IP options
+_DESTINATION_PORT = slice(_HEADER_BYTES + 22, _HEADER_BYTES + 24)
 _PACKET_BYTES = _HEADER_BYTES + 65_535
 _READS_IN_A_ROW = 32  # from one device, before what is due is delivered
 
@@ -41,11 +48,15 @@ class Relay:
 
     State: _devices, by IPv4 address; _waiting, packets in the order in which they are due, since
     all take equally long, each with its time and its device; _waiting_bytes, their lengths
-    together.
+    together; _asked, what those at the addresses _guarded sent: both ends and the protocol.
     """
 
-    def __init__(self, devices: dict[bytes, int], delay_seconds: float) -> None:
+    def __init__(
+        self, devices: dict[bytes, int], guarded: Set[bytes], delay_seconds: float
+    ) -> None:
         self._devices = devices
+        self._guarded = guarded
+        self._asked: set[tuple[bytes, bytes, int]] = set()
         self._delay = delay_seconds
         self._waiting: deque[tuple[float, int, bytes]] = deque()
         self._waiting_bytes = 0
@@ -75,8 +86,18 @@ class Relay:
             target = self._devices.get(packet[_DESTINATION])
             if target is None or self._waiting_bytes > _MAX_WAITING_BYTES:
                 continue
+            if not self._lets_through(packet):
+                continue
             self._waiting.append((time.monotonic() + self._delay, target, packet))
             self._waiting_bytes += len(packet)
+
+    def _lets_through(self, packet: bytes) -> bool:
+        here = packet[_SOURCE] + packet[_SOURCE_PORT]
+        there = packet[_DESTINATION] + packet[_DESTINATION_PORT]
+        if packet[_SOURCE] in self._guarded:
+            self._asked.add((here, there, packet[_PROTOCOL]))
+        is_answer = (there, here, packet[_PROTOCOL]) in self._asked
+        return is_answer or packet[_DESTINATION] not in self._guarded
 
     def _deliver(self) -> None:
         now = time.monotonic()
@@ -114,12 +135,16 @@ def main(arguments: Sequence[str]) -> None:
     """Run with the arguments that the module names."""
     round_trip_ms, device_name, *ends = arguments
     devices = {}
+    guarded = set()
     for end in ends:
-        netns, _, address = end.partition("=")
+        netns, _, address = end.removeprefix(GUARDED).partition("=")
+        packed = ipaddress.IPv4Address(address).packed
         enter(netns)
-        devices[ipaddress.IPv4Address(address).packed] = attach(device_name)
+        devices[packed] = attach(device_name)
+        if end.startswith(GUARDED):
+            guarded.add(packed)
     print("ready", flush=True)
-    Relay(devices, float(round_trip_ms) / 2000).run(sys.stdin.fileno())
+    Relay(devices, guarded, float(round_trip_ms) / 2000).run(sys.stdin.fileno())
 
 
 if __name__ == "__main__":

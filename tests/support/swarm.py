@@ -45,12 +45,20 @@ class Member:
 
 @contextmanager
 def swarm(
-    folder: Path, nodes: list[Node], names: Sequence[str], *, round_trip_ms: float = 0.0
+    folder: Path,
+    nodes: list[Node],
+    names: Sequence[str],
+    *,
+    round_trip_ms: float = 0.0,
+    guarded: str = "",
 ) -> Iterator[dict[str, Member]]:
-    """Make members in the new *folder*, by name; the test mounts them. At the end all is gone."""
+    """Make members in the new *folder*, by name; the test mounts them. At the end all is gone.
+
+    *round_trip_ms* and *guarded* are as for hosts().
+    """
     folder.mkdir()
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(hosts(names, round_trip_ms=round_trip_ms))
+        made = stack.enter_context(hosts(names, round_trip_ms=round_trip_ms, guarded=guarded))
         members = {}
         for name, host in made.items():
             node = stack.enter_context(running(folder / name, nodes))
