@@ -18,6 +18,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from typing_extensions import Buffer
@@ -30,6 +31,9 @@ FAN_OUT = 256
 """Folders under blocks/. Syncing one costs 0.1 ms, 5 % of the time that 16 blocks
 of 1 MiB take."""
 
+_SYNCED_AT_ONCE = 4
+"""Folders synced at the same time, each by a thread: the disk is flushed once for several. All of
+them one by one took 360 to 750 ms on a busy disk, and 63 so."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +97,16 @@ class BlockFiles:
 
     def sync_names(self, block_ids: Iterable[StoredId]) -> None:
         """Return when the names of these blocks of one's own are on the disk."""
-        for first_byte in {block_id[0] for block_id in block_ids}:
-            sync_folder(self._fan_out_folder(first_byte))
+        folders = [
+            self._fan_out_folder(first_byte)
+            for first_byte in {block_id[0] for block_id in block_ids}
+        ]
+        if len(folders) <= _SYNCED_AT_ONCE:
+            for folder in folders:
+                sync_folder(folder)
+        else:
+            with ThreadPoolExecutor(_SYNCED_AT_ONCE) as threads:
+                list(threads.map(sync_folder, folders))  # which raises what one of them raised
 
     def holds(self, block_id: StoredId, size_bytes: int, *, cached: bool = False) -> bool:
         """Say whether the block has a file of that size, without looking at its content."""

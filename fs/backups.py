@@ -86,7 +86,7 @@ class Backups:
         """Make a file and open it."""
         inode = self.make(parent, name, new)
         self._open[inode.ino] = self._open.get(inode.ino, 0) + 1
-        return inode, self._files.open(inode.ino, is_new=True)
+        return inode, self._files.open(inode.ino)
 
     async def open(self, ino: int, flags: int) -> OpenContent:
         """Open a file as open(2)'s *flags* say; release() ends it."""

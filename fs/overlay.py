@@ -98,7 +98,7 @@ class Overlay:
     State
       _layers   the current generation and, while a checkpoint runs, the frozen one behind it
       _clean    committed inodes, bounded, oldest dropped first; _clean_xattrs likewise
-      next_ino  never given out yet
+      next_ino  never given out yet; _unknown_ino, from which on the journal has none
     Everything here runs in the event loop's thread, and nothing waits.
     """
 
@@ -107,7 +107,7 @@ class Overlay:
         self._layers = [_Generation(reader.meta("generation") + 1)]
         self._clean: dict[int, Inode] = {}
         self._clean_xattrs: dict[int, Mapping[bytes, bytes]] = {}
-        self._next_ino = max(reader.meta("next_ino"), FIRST_INO)
+        self._next_ino = self._unknown_ino = max(reader.meta("next_ino"), FIRST_INO)
 
     @property
     def generation(self) -> int:
@@ -128,6 +128,10 @@ class Overlay:
         """Return an inode number that was never used."""
         self._next_ino += 1
         return self._next_ino - 1
+
+    def is_new(self, ino: int) -> bool:
+        """Return whether the journal was never told of the inode, nor is it being told."""
+        return ino >= self._unknown_ino
 
     def is_committed(self, ino: int) -> bool:
         """Return whether the inode and its extended attributes are as the journal has them."""
@@ -253,6 +257,7 @@ class Overlay:
         assert len(self._layers) == 1, "a frozen generation is still to be committed"
         frozen = self._layers[0]
         self._layers.insert(0, _Generation(frozen.number + 1))
+        self._unknown_ino = self._next_ino
         return Batch(
             generation=frozen.number,
             next_ino=self._next_ino,

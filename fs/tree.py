@@ -107,7 +107,7 @@ class Tree:
         if len(new.target) > MAX_LINK_BYTES:
             raise os_error(errno.ENAMETOOLONG)
         mode, xattrs = acls.inherited(self._overlay.xattrs(folder), new.mode)
-        inode = self._new_inode(folder, replace(new, mode=mode))
+        inode = self._new_inode(folder, new if mode == new.mode else replace(new, mode=mode))
         self._overlay.make(inode)
         if xattrs:
             inode = self._overlay.put_xattrs(inode, xattrs)

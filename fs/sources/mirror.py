@@ -277,6 +277,7 @@ class Mirror:
                 read.append(self._reader.read(path, wanted.found.status))
             except OSError as exc:
                 read.append(exc)
+        self._reader.flush_early()
         return read
 
     def _placed(self, wanted: _Wanted, content: FileContent | OSError) -> None:

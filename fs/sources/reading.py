@@ -61,6 +61,10 @@ class FileReader:
         finally:
             os.close(descriptor)
 
+    def flush_early(self) -> None:
+        """Have what was read become durable, if there is much of it; raises what `read` does."""
+        self._maker.flush_early()
+
     def _once(self, descriptor: int) -> FileContent:
         before = os.fstat(descriptor)
         extents = list(self._extents(descriptor, before))

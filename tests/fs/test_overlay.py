@@ -378,6 +378,24 @@ def test_extended_attributes_of_what_was_dropped_are_not_kept(
             assert reader.rows("SELECT * FROM xattr") == []
 
 
+def test_an_inode_is_new_until_the_journal_is_told_of_it(
+    overlay: Overlay, journal: Journal
+) -> None:
+    earlier = overlay.new_ino()
+    overlay.make(_inode(earlier))
+    assert overlay.is_new(earlier)
+    batch = overlay.freeze()
+    later = overlay.new_ino()
+    assert not overlay.is_new(earlier)
+    assert overlay.is_new(later)
+    journal.apply(batch)
+    overlay.committed()
+    assert not overlay.is_new(earlier)
+    assert overlay.is_new(later)
+    with journal.reader() as reader:
+        assert not Overlay(reader).is_new(earlier)
+
+
 def test_a_second_freeze_before_the_first_is_committed_is_refused(overlay: Overlay) -> None:
     overlay.freeze()
     with pytest.raises(AssertionError):
