@@ -37,9 +37,13 @@ _HERE_CHUNKS = 1024  # what may wait for a hop: a window of small files, and som
 
 _LONG_SECONDS = 5.0
 _ECHO_SECONDS = 1.0
+_LAST_ECHO_SECONDS = 10.0
 """What the kernel could not read ahead it asks for once more, for the page that a program waits
-for. When the first time took longer than _LONG_SECONDS, the same error answers the second at once:
-else read(2) would wait for twice the deadline (measured: 54 s instead of 27)."""
+for; and page by page, each with as much ahead, if the program is not yet at the chunk that did not
+come. When the first time took longer than _LONG_SECONDS, the same error answers all these at once,
+as long as they come within _ECHO_SECONDS of each other, and none starts to load the chunk ahead:
+else read(2) would wait for twice the deadline (measured: 54 s instead of 27, both ways).
+"""
 
 ChunkReference = Reference | BlobReference
 """What names a chunk of a file and opens it: a block of ours or of the original's, or a blob."""
@@ -59,13 +63,20 @@ _OnTheirWay = dict[ChunkReference, _Loading]
 
 
 class _Echo:
-    """The error of a chunk that was waited for in vain, and until when it answers."""
+    """The error of a chunk that was waited for in vain, until when it answers, and at the
+    latest."""
 
-    __slots__ = ("error", "until")
+    __slots__ = ("_last", "error", "until")
 
     def __init__(self, error: LibernetError) -> None:
         self.error = error
         self.until = trio.current_time() + _ECHO_SECONDS
+        self._last = trio.current_time() + _LAST_ECHO_SECONDS
+
+    def answer(self) -> LibernetError:
+        """Return the error anew; whoever asks again soon after that gets it as well."""
+        self.until = min(trio.current_time() + _ECHO_SECONDS, self._last)
+        return type(self.error)(*self.error.args)
 
 
 class ChunkCache:
@@ -129,7 +140,8 @@ class ChunkCache:
         """Start to load a chunk, until *reading* gives it up; nothing when enough is on its way."""
         ahead = self._ahead.get(reference)
         if ahead is None or ahead.scope.cancel_called:
-            if ahead is not None or self._is_known(reference) or self._is_queued(reference):
+            is_coming = self._is_known(reference) or self._is_queued(reference)
+            if ahead is not None or is_coming or self._echo(reference):
                 return
             try:
                 self._send.send_nowait(reference)
@@ -208,11 +220,14 @@ class ChunkCache:
 
     def _answer_as_before(self, reference: ChunkReference) -> None:
         """Raise the error of a moment ago, if there is one."""
-        now = trio.current_time()
-        self._echoes = {key: echo for key, echo in self._echoes.items() if echo.until > now}
-        echo = self._echoes.get(reference)
-        if echo is not None:
-            raise type(echo.error)(*echo.error.args) from echo.error
+        if echo := self._echo(reference):
+            raise echo.answer() from echo.error
+
+    def _echo(self, reference: ChunkReference) -> _Echo | None:
+        if self._echoes:
+            now = trio.current_time()
+            self._echoes = {key: echo for key, echo in self._echoes.items() if echo.until > now}
+        return self._echoes.get(reference)
 
     def _keep(self, reference: ChunkReference, chunk: bytes) -> None:
         self._chunks[reference] = chunk

@@ -1,3 +1,4 @@
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -176,6 +177,59 @@ async def test_what_was_waited_for_in_vain_fails_at_once_for_a_moment(
     assert source.asked == [reference.id]
     await trio.sleep(1)
     assert await cache.get(reference) == b"too late"
+
+
+async def test_what_was_waited_for_in_vain_is_not_loaded_ahead_for_a_moment(
+    cache: ChunkCache,
+    source: Source,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    reference = source.add(b"too late")
+    block = source.blocks.pop(reference.id)
+    source.close()
+    await _waiting_readers(1, cache, reference, nursery)
+    await trio.sleep(28)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+
+    source.close()
+    cache.prefetch(reference)
+    with pytest.raises(BlockNotFound), trio.fail_after(1):
+        await cache.get(reference)
+    await trio.sleep(2)
+    source.gate.set()
+    source.blocks[reference.id] = block
+    cache.prefetch(reference)
+    await trio.testing.wait_all_tasks_blocked()
+    assert cache.is_near(reference)
+
+
+async def test_who_asks_again_and_again_gets_the_same_error_but_not_for_ever(
+    cache: ChunkCache,
+    source: Source,
+    nursery: trio.Nursery,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    reference = source.add(b"too late")
+    block = source.blocks.pop(reference.id)
+    source.close()
+    await _waiting_readers(1, cache, reference, nursery)
+    await trio.sleep(28)
+    source.gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    source.blocks[reference.id] = block
+    for _ in range(6):
+        await trio.sleep(0.8)
+        with pytest.raises(BlockNotFound):
+            await cache.get(reference)
+    with trio.fail_after(10):
+        while True:
+            await trio.sleep(0.8)
+            with contextlib.suppress(BlockNotFound):
+                assert await cache.get(reference) == b"too late"
+                break
+    assert source.asked == [reference.id] * 2
 
 
 async def test_a_reader_who_gives_up_leaves_the_others_waiting(
