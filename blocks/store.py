@@ -106,6 +106,7 @@ class Store:
             find=self._entry,
             load=self._load,
             put=self._put_durable,
+            pin=self.pin,
         )
         self.like = LikeIndex(self._index, self._queue)
         self.holdings = Holdings(self._index)

@@ -22,6 +22,8 @@ _IS_CACHED = "SELECT 1 FROM block WHERE id = ? AND class = 2"
 _TOTALS = "SELECT count(*), coalesce(sum(size), 0) FROM block"
 _NEXT_ROW = "SELECT coalesce(max(row), 0) + 1 FROM content"
 _CLASS_TOTALS = "SELECT class, blocks, bytes FROM class_total"
+_PIN = "INSERT OR IGNORE INTO pin VALUES (?, ?)"
+_PIN_HELD = "INSERT OR IGNORE INTO pin SELECT id, ? FROM block WHERE id = ? AND class = 3"
 _IS_PINNED = "SELECT 1 FROM pin WHERE id = ? LIMIT 1"
 _BEHIND = """SELECT id, class, size, content IS NULL, NULL, asked
     FROM block WHERE id > ? ORDER BY id LIMIT ?"""
@@ -29,6 +31,10 @@ _OLDEST_GUESTS = """SELECT id, class, size, content IS NULL, NULL, asked
     FROM block WHERE class = 4 AND id NOT IN (SELECT id FROM pin) ORDER BY asked LIMIT ?"""
 _LEAST_RECENTLY_ASKED = """SELECT id, class, size, content IS NULL, NULL, asked
     FROM block WHERE class = 2 AND id NOT IN (SELECT id FROM pin) ORDER BY asked LIMIT ?"""
+
+
+HELD_PIN = "held"
+"""Who pins a block that is one's own and held for another node: no collection may take it."""
 
 
 class BlockClass(enum.IntEnum):
@@ -63,7 +69,8 @@ class Entry:
     """What the index says, or is to say, about one block.
 
     *content* holds the bytes of a small block. With *in_file* unset and no content, the bytes of a
-    small block are lost. *asked* is set for cached blocks and guests.
+    small block are lost. *asked* is set for cached blocks and guests. *is_held_too* says of one of
+    one's own that it is kept for another node as well.
     """
 
     id: StoredId
@@ -72,6 +79,7 @@ class Entry:
     in_file: bool
     content: bytes | None = None
     asked: int | None = None
+    is_held_too: bool = False
 
     @property
     def is_cached(self) -> bool:
@@ -208,7 +216,11 @@ class BlockIndex:
             blocks.append(
                 (bytes(entry.id), entry.block_class, entry.size_bytes, content_row, entry.asked)
             )
+        own = [(HELD_PIN, bytes(entry.id)) for entry in entries if entry.is_own]
+        held_too = [(bytes(entry.id), HELD_PIN) for entry in entries if entry.is_held_too]
         self.commit(
+            (_PIN_HELD, own),
+            (_PIN, held_too),
             ("DELETE FROM block WHERE id = ?", [block[:1] for block in blocks]),
             ("INSERT INTO content (row, bytes) VALUES (?, ?)", contents),
             (
@@ -222,7 +234,7 @@ class BlockIndex:
     def pin(self, block_ids: Iterable[StoredId], owner: str) -> None:
         """Let *owner* have these blocks pinned, durably."""
         rows = [(bytes(block_id), owner) for block_id in block_ids]
-        self.commit(("INSERT OR IGNORE INTO pin VALUES (?, ?)", rows))
+        self.commit((_PIN, rows))
 
     def unpin(self, owner: str) -> None:
         """Forget all pins of *owner*, durably."""

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreError, StoreFull
@@ -82,6 +83,8 @@ class PutQueue:
             if queued.is_kept_as(entry):
                 return queued
             self.remove(queued)
+            if queued.block_class is BlockClass.HELD:
+                entry = replace(entry, is_held_too=True)
         self._entries[entry.id] = entry
         self.puts += 1
         self._count(entry, 1)

@@ -36,7 +36,8 @@ STORE_VERSION = 3
 #                those of classes HELD and GUEST as quickly (both: like_index.py).
 #
 # pin.id, owner  a block, here or not yet, that is neither evicted nor collected as long as any
-#                owner has a row for it.
+#                owner has a row for it. One that is of class OWN and held for others too is
+#                pinned by "held".
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE block (

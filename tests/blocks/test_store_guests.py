@@ -135,6 +135,24 @@ def test_a_damaged_block_is_healed_by_whoever_puts_it_again(store: Store, folder
 
 
 @SIZES
+@pytest.mark.parametrize("first", ["own", "held"])
+@pytest.mark.parametrize("flushes", [False, True])
+def test_what_is_held_and_ones_own_outlives_the_need_for_it_here(
+    store: Store, size_bytes: int, first: str, flushes: bool
+) -> None:
+    block = block_of(size_bytes)
+    puts = [store.put, store.put_held] if first == "own" else [store.put_held, store.put]
+    for put in puts:
+        put(*block)
+        if flushes:
+            store.flush()
+    store.flush()
+    with store.collecting() as collection:
+        collection.sweep()
+    assert store.get(block[0]) == block[1]
+
+
+@SIZES
 def test_one_that_went_is_like_one_that_never_came(
     store: Store, disk: Disk, folder: Path, size_bytes: int
 ) -> None:
