@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from libernet.blocks.ids import BlockId
-from libernet.blocks.store_index import BlockIndex
+from libernet.blocks.store_index import HELD_PIN, BlockIndex
 from libernet.blocks.store_queue import PutQueue
 
 LIKE_LIMIT: Final = 100
@@ -28,8 +28,9 @@ _AROUND = (
     f"{_OTHERS} AND id < ? ORDER BY id DESC LIMIT ?",
     f"{_PUBLIC} WHERE public.id < ? ORDER BY public.id DESC LIMIT ?",
 )
-_IS_TOLD = """SELECT 1 FROM block WHERE id = ?1
-    AND (class IN (3, 4) OR EXISTS (SELECT 1 FROM public WHERE public.id = ?1))"""
+_IS_TOLD = f"""SELECT 1 FROM block WHERE id = ?1 AND (class IN (3, 4)
+    OR EXISTS (SELECT 1 FROM public WHERE public.id = ?1)
+    OR EXISTS (SELECT 1 FROM pin WHERE pin.id = ?1 AND owner = '{HELD_PIN}'))"""
 
 
 class LikeIndex:

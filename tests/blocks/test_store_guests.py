@@ -150,6 +150,7 @@ def test_what_is_held_and_ones_own_outlives_the_need_for_it_here(
     with store.collecting() as collection:
         collection.sweep()
     assert store.get(block[0]) == block[1]
+    assert store.like.tells(block[0])
 
 
 @SIZES
