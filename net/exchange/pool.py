@@ -23,7 +23,7 @@ class ClientLimits:
     how long its buffer is, which a large answer has filled.
     """
 
-    connections: int = 24
+    connections: int = 16
     connect_seconds: float = 5
     idle_seconds: float = 45
     rest_seconds: float = 3
