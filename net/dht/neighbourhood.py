@@ -61,9 +61,10 @@ class Neighbourhood:
         """Return what a look-up to its end has found around its key.
 
         It knows the BUCKET_CONTACTS nearest nodes. The largest range of ids that all begin as the
-        key does and are nearer than the last of these nodes has none in it that is not known, so
-        the nearest to each id of the range are known as well. Where fewer answered, there are no
-        others.
+        key does and are nearer than the last of these nodes has none in it that is not known, and
+        a node in it is nearer to each of its ids than any outside. Where fewer than REPLICAS are
+        in it, the others are near, though not always the nearest: who looks for the key asks
+        BUCKET_CONTACTS nodes and passes by them. Where fewer answered, there are no others.
         """
         keepers = tuple(lookup.answered())
         key, free_bits = int.from_bytes(lookup.key), _ALL_BITS

