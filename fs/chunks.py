@@ -176,7 +176,6 @@ class ChunkCache:
                 return chunk
             loading = self._loading.get(reference)
             if loading is None:
-                self._here.pop(reference, None)  # this reader is faster
                 self._answer_as_before(reference)
                 self.misses += 1
                 return await self._load(reference, origin)
@@ -203,6 +202,7 @@ class ChunkCache:
     async def _load(
         self, reference: ChunkReference, origin: Origin | None, *, ahead: bool = False
     ) -> bytes:
+        self._here.pop(reference, None)  # who comes this way is faster
         loading = self._loading[reference] = _Loading()
         began = trio.current_time()
         try:

@@ -434,12 +434,14 @@ async def test_as_much_is_read_ahead_as_the_source_says_within_the_cache(
 class OnThisMachine:
     """Reads blocks of the source in any thread, when the gate is open.
 
-    `read` lists what was asked for; nothing of what is in `lost` is found.
+    `read` lists what was asked for; nothing of what is in `lost` is found. All is here, or what is
+    in `has`.
     """
 
     def __init__(self, source: Source) -> None:
         self.read: list[StoredId] = []
         self.lost: set[StoredId] = set()
+        self.has: set[StoredId] | None = None
         self.gate = threading.Event()
         self.gate.set()
         self._reads = threading.Semaphore(0)
@@ -456,7 +458,9 @@ class OnThisMachine:
 
     @asynccontextmanager
     async def cache(self) -> AsyncIterator[ChunkCache]:
-        cache = ChunkCache(self._source, lambda _: True, read_here=self)
+        cache = ChunkCache(
+            self._source, lambda each: self.has is None or each in self.has, read_here=self
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cache.run)
             try:
@@ -511,3 +515,32 @@ async def test_a_reader_does_not_wait_behind_what_is_read_ahead(source: Source) 
         await here.has_read(39)
     assert source.asked == [references[-1].id]
     assert references[-1].id not in here.read
+
+
+async def test_what_comes_here_while_it_is_loaded_from_elsewhere_is_kept_once(
+    source: Source,
+) -> None:
+    here = OnThisMachine(source)
+    references = [source.add(b"%d" % at) for at in range(chunks._AHEAD_TASKS)]
+    late = source.add(b"late")
+    others = [source.add(b"other %d" % at) for at in range(chunks._HERE_TASKS * chunks._HOP_CHUNKS)]
+    source.close()
+    here.gate.clear()
+    async with here.cache() as cache:
+        here.has = {reference.id for reference in others}
+        for reference in (*references, late):  # the late one waits behind as many as can be loaded
+            cache.prefetch(reference)
+            await trio.testing.wait_all_tasks_blocked()
+        for reference in others:
+            cache.prefetch(reference)
+        await trio.testing.wait_all_tasks_blocked()
+        here.has.add(late.id)
+        cache.bring([late], Origin(late.id))  # which waits for a hop as well
+        source.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        here.gate.set()
+        await here.has_read(len(others))
+        for _ in range(2):
+            assert await cache.get(late) == b"late"
+        assert cache._bytes == sum(map(len, cache._chunks.values()))
+    assert source.asked.count(late.id) + here.read.count(late.id) == 1
