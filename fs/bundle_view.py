@@ -121,10 +121,10 @@ class Bundles:
         """Return what a page of a wide folder lists."""
         reference = page.reference()
         opened = self._kept(reference)
-        if opened is None:
+        if opened is None or opened.page != page:  # other folders may list it as something else
             plaintext = await self._plaintext(reference, origin)
             opened = self._keep(reference, parse_page(plaintext, page), len(plaintext))
-            opened.first = page.first
+            opened.page = page
         return opened
 
     async def _plaintext(self, reference: Reference, origin: Origin) -> bytes:
@@ -300,7 +300,7 @@ class BundleFolder(FolderNode):
                 ahead=partial(opened.subfolders.from_here, entry),
                 xattrs=xattrs,
             )
-        inlined = replace(opened, listing=entry.document, first=b"")
+        inlined = replace(opened, listing=entry.document, page=None)
         return BundleFolder(
             self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
         )

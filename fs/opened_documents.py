@@ -4,7 +4,7 @@ import errno
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from libernet.blocks.documents import FileEntry, FolderEntry, Listing
+from libernet.blocks.documents import FileEntry, FolderEntry, Listing, Page
 from libernet.fs.bundle_ahead import Subfolders
 from libernet.fs.bundle_files import FilesAhead
 from libernet.fs.bundle_growth import Growth
@@ -17,7 +17,8 @@ class OpenedDocument:
     """A parsed document or page, and its small files and folders in order.
 
     *growth* stands behind all folders of a bundle of the original's: more may come into them.
-    *first* is the first name in a page. State: _names, of all entries, once somebody wanted them.
+    *page* is what its folder says of it, None for a document. State: _names, of all entries, once
+    somebody wanted them.
     """
 
     listing: Listing
@@ -26,7 +27,7 @@ class OpenedDocument:
     json_bytes: int
     growth: Growth | None = None
     index: bytes | None = None
-    first: bytes = b""
+    page: Page | None = None
     _names: list[bytes] | None = field(default=None, init=False)
 
     @property
@@ -49,7 +50,8 @@ class OpenedDocument:
         """Return where one of the names stands, None while there may be more of them."""
         if self.growth is not None:
             return None
-        return Spot(self.first, bisect_left(self.names, name), len(self.names))
+        first = self.page.first if self.page else b""
+        return Spot(first, bisect_left(self.names, name), len(self.names))
 
     async def find_later(self, name: bytes) -> FileEntry | FolderEntry:
         """Return the entry *name* that may come yet; raise what keeps it from being known."""

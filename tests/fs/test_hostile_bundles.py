@@ -1,11 +1,14 @@
 """Bundles that nobody means well with: an error of what is affected, in the mount's namespace and
 by URL alike, and everything else works."""
 
+import json
 from pathlib import Path
 
-from libernet.blocks.errors import LibernetError
+import pytest
+
+from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
-from tests.support.documents import Documents, document
+from tests.support.documents import EMPTY, Documents, document
 from tests.support.hostile import half_hostile_tree, hostile_tops
 from tests.support.web import Web, web_running
 
@@ -86,3 +89,25 @@ async def test_of_two_entries_of_one_name_in_a_document_one_is_shown(tmp_path: P
         assert await web.caller.names(address[1:]) == ["a"]
         assert await web.caller.read(f"{address[1:]}/a") == b"second"
         assert (await web.ask(f"{address}/a")).body == b"second"
+
+
+async def test_a_page_is_shown_only_where_its_folder_says_what_is_in_it(tmp_path: Path) -> None:
+    async with web_running(tmp_path) as web:
+        made = Documents()
+        pages = [
+            made.folder({"version": 1, "files": {name: made.file(name.encode()) for name in names}})
+            for names in ("abc", "a")
+        ]
+        honest = EMPTY | {"pages": [{"first": "a", "url": str(pages[0])}]}
+        lying = EMPTY | {
+            "pages": [
+                {"first": "a", "url": str(pages[1])},
+                {"first": "aa", "url": str(pages[0])},
+            ]
+        }
+        folders = [str(_put(web, made, json.dumps(each).encode()))[1:] for each in (honest, lying)]
+        assert await web.caller.read(f"{folders[0]}/c") == b"c"
+        assert await web.caller.read(f"{folders[1]}/a") == b"a"
+        with pytest.raises(FormatError, match="does not start with the name b'aa'"):
+            await web.caller.read(f"{folders[1]}/c")
+        assert await web.caller.names(folders[0]) == ["a", "b", "c"]
