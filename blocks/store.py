@@ -234,7 +234,7 @@ class Store:
             self._cache.note_asked(known)
             return True
         if known is not None and not known.is_cached:  # damaged, and not yet found to be
-            self._put_durable(_new_entry(block_id, block, known.block_class), block)
+            self._put_durable(_new_entry(block_id, block, known.block_class, known.asked), block)
             return True
         if self._files.was_set_aside(block_id):
             self.put(block_id, block)

@@ -134,6 +134,18 @@ def test_a_damaged_block_is_healed_by_whoever_puts_it_again(store: Store, folder
     assert store.totals_by_class()[BlockClass.HELD].blocks == 1
 
 
+def test_one_that_a_peer_sent_again_goes_when_it_would_have_gone(store: Store, disk: Disk) -> None:
+    guests = blocks_of(40_000, 2)
+    for guest in guests:
+        assert store.put_guest(*guest)
+        store.flush()
+    assert store.put_cached(*guests[1])
+    store.flush()
+    disk.free_bytes = lambda: RESERVE_BYTES - 1 + 40_000 * (guests[0][0] not in store)
+    store.trim()
+    assert [guest[0] in store for guest in guests] == [False, True]
+
+
 @SIZES
 @pytest.mark.parametrize("first", ["own", "held"])
 @pytest.mark.parametrize("flushes", [False, True])
