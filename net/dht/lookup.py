@@ -95,9 +95,12 @@ class Lookup:
         while not self._has_enough():
             self._ask_more()
             nearest = self._nearest(self._candidates.values())
-            awaited = [task for task, each in self._asking.items() if each in nearest]
+            # One that came late leaves no room to ask those it named, which wait for their turn.
+            are_some_left = any(each.asked_at == _NEVER for each in nearest)
+            is_turn_due = are_some_left and self.requests < MAX_REQUESTS
+            awaited = [t for t, each in self._asking.items() if is_turn_due or each in nearest]
             seconds = self._seconds_to_next_late(awaited)
-            if not awaited or (self.providers and seconds is None):
+            if not awaited or (self.want and self.providers and seconds is None):
                 return
             done, _ = await asyncio.wait(
                 self._asking, timeout=seconds, return_when=asyncio.FIRST_COMPLETED

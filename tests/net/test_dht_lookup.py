@@ -142,6 +142,21 @@ def test_with_a_provider_in_hand_nobody_waits_for_the_silent() -> None:
     assert seconds < 1.5
 
 
+def test_a_late_answer_that_names_nearer_nodes_is_followed() -> None:
+    """Those it names wait for a turn while farther ones are asked beside those that are late."""
+    nodes = Nodes(count=200, holders={rank: [provider(1)] for rank in range(20)})
+
+    async def ask(contact: Contact) -> Answer | None:
+        await asyncio.sleep(1.5 * PATIENCE)
+        answer = await nodes.ask(contact)
+        return answer and Answer(nodes.contacts[:20], answer.providers, answer.token)
+
+    lookup, _ = run(ask, nodes.far(), want=8)
+    assert list(lookup.providers.values()) == [provider(1)]
+    to_the_end, _ = run(ask, nodes.far())
+    assert [contact for contact, _ in to_the_end.answered()] == nodes.contacts[:20]
+
+
 def test_nobody_to_ask_is_the_end() -> None:
     lookup, seconds = run(Nodes().ask, [])
     assert (lookup.answered(), seconds) == ([], 0.0)
