@@ -61,9 +61,10 @@ class Connection:
     """Serve one client until it leaves or overstays.
 
     State: `_life`, whose deadline is when this connection ends if nothing happens, and `_overdue`,
-    what the client did wrong then; `_is_closing`, set once the last answer is sent: what still
-    arrives is thrown away. After run(): `fault`, what the client did wrong, empty if nothing;
-    `bug`, what went wrong here.
+    what the client did wrong then; `_pauses`, how many wait for a line of this node, and
+    `_left_seconds`, what is left until the deadline after that; `_is_closing`, set once the last
+    answer is sent: what still arrives is thrown away. After run(): `fault`, what the client did
+    wrong, empty if nothing; `bug`, what went wrong here.
 
     Tasks: `run`, which receives; below it at most one of hypercorn's that answers.
     """
@@ -83,6 +84,8 @@ class Connection:
         self._stream = stream
         self._limits = limits
         self._life = trio.CancelScope()
+        self._pauses = 0
+        self._left_seconds = 0.0
         self._overdue = ""
         self._is_closing = False
         self.fault = ""
@@ -143,9 +146,12 @@ class Connection:
                 self._allow(seconds, f"a request took it more than {seconds:g} s")
 
     def _allow(self, seconds: float, overdue: str = "") -> None:
-        if not self._is_closing:
+        if self._is_closing:
+            return
+        self._left_seconds = seconds
+        self._overdue = overdue
+        if not self._pauses:
             self._life.deadline = trio.current_time() + seconds
-            self._overdue = overdue
 
     def _blame(self, fault: str) -> None:
         """Note what the client did wrong; the first counts."""
@@ -153,14 +159,17 @@ class Connection:
 
     @contextmanager
     def _paused(self) -> Iterator[None]:
-        left = self._life.deadline - trio.current_time()
-        was_closing = self._is_closing
-        self._life.deadline = inf
+        """Stop the clock; what is received may wait while an answer does."""
+        if not self._pauses:
+            self._left_seconds = self._life.deadline - trio.current_time()
+            self._life.deadline = inf
+        self._pauses += 1
         try:
             yield
         finally:
-            if self._is_closing == was_closing:  # else it has another deadline by now
-                self._life.deadline = trio.current_time() + left
+            self._pauses -= 1
+            if not self._pauses:
+                self._life.deadline = trio.current_time() + self._left_seconds
 
     async def _send(self, data: bytes) -> None:
         try:

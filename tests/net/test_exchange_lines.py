@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from libernet.blocks.errors import PeerUnreachable
 from libernet.blocks.ids import BlockId
@@ -198,6 +198,29 @@ class TestFairness:
 
 
 class TestSilence:
+    async def test_who_takes_no_answer_is_ended_though_both_lines_made_it_wait(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        """What it sends waits for the line down while the answer waits for the line up."""
+        (block,) = blocks_of(20_000, 1)
+        node = Node(nursery, [block], up=1000, down=40)
+        client, far = lockstep_stream_pair()
+        nursery.start_soon(node.server.serve, far, HERE)
+        await client.send_all(
+            f"GET /sha256/{BlockId.of(block)} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+        )
+
+        async def send_more() -> None:
+            await trio.sleep(0.1)
+            await client.send_all(b"GET ")
+
+        nursery.start_soon(send_more)
+        with trio.move_on_after(1.5):
+            while True:
+                await client.receive_some()
+        await trio.sleep(2 * LIMITS.request_seconds)
+        assert node.server.connections == 0
+
     async def test_a_connection_that_nobody_uses_carries_nothing_and_ends(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
