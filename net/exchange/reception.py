@@ -14,12 +14,12 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.store import Store
 from libernet.blocks.verification import is_block
 from libernet.net.exchange.admission import Admission, Refused, Visitor
-from libernet.net.exchange.signing import SIGNATURE_HEADER
+from libernet.net.exchange.signing import SIGNATURE_HEADER, Signature
 from libernet.net.exchange.wire import block_path
 from libernet.net.sparing_log import SparingLog
 
 MAX_AT_ONCE = 16
-"""Blocks received at one time: as many MiB of memory."""
+"""Blocks received and kept at one time: as many MiB of memory."""
 
 MAX_PER_HOST = 4
 
@@ -64,7 +64,8 @@ class StoreIntake:
 class Reception:
     """Answer PUT.
 
-    State: `_receiving`, from which hosts bodies are coming in right now, as often as they are.
+    State: `_receiving`, from which hosts bodies are coming in or being kept right now, as often as
+    they are.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Reception:
 
     async def put(self, block_id: BlockId, request: Request) -> Response:
         """Take a block in, if it is one and its sender may put it here."""
-        address = request.client.host if request.client else ""
+        address = _address_of(request)
         visitor = Visitor(
             address, request.headers.get(SIGNATURE_HEADER), request.headers.get("origin")
         )
@@ -91,20 +92,30 @@ class Reception:
             return PlainTextResponse("too many blocks are coming in\n", 503)
         self._receiving.append(address)
         try:
-            body = await _body(request)
+            return await self._receive(block_id, request, signature)
         finally:
             self._receiving.remove(address)
+
+    async def _receive(
+        self, block_id: BlockId, request: Request, signature: Signature | None
+    ) -> Response:
+        body = await _body(request)
         if body is None:
             return PlainTextResponse("a block is not as long as that\n", 413)
         if signature is not None and hashlib.sha256(body).digest() != signature.body_hash:
             return PlainTextResponse("the body is not the one that was signed\n", 403)
         if not is_block(block_id, body):
+            address = _address_of(request)
             text = f"{address} put {len(body)} bytes that are not block {block_id}"
             self._said.say("wrong bytes put", address, text)
             return PlainTextResponse("these bytes are not that block\n", 422)
         if not await self._intake.keep(block_id, body, guest=signature is None):
             return PlainTextResponse("there is no room for it\n", 507)
         return Response("data received", media_type="text/html")  # what the original says
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def _body(request: Request) -> bytes | None:

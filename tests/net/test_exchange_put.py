@@ -282,6 +282,23 @@ class TestBodies:
         assert not keeper.kept
         assert keeper.server.connections == 0
 
+    async def test_what_waits_for_the_disk_counts_as_coming_in(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        """Its bodies are in memory, however slowly the disk takes them."""
+        keeper = Keeper(nursery)
+        keeper.server._limits = type(LIMITS)(connections=99, connections_per_host=99)
+        disk = keeper.intake.waits_for = trio.Event()
+        waiting = [keeper.connect(f"198.51.100.{n // MAX_PER_HOST}") for n in range(MAX_AT_ONCE)]
+        for stream in waiting:
+            await stream.send_all(put(HELLO_ID, HELLO))
+        await wait_all_tasks_blocked()
+        assert status_of(await keeper.ask(put(HELLO_ID, HELLO), host=HERE)) == 503
+        disk.set()
+        for stream in waiting:
+            assert status_of(await received(stream)) == 200
+        assert status_of(await keeper.ask(put(HELLO_ID, HELLO), host=HERE)) == 200
+
     async def test_only_so_many_bodies_come_in_at_a_time(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:

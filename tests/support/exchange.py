@@ -42,13 +42,17 @@ class DictOffer:
 
 
 class DictIntake:
-    """Where blocks go that are put: into *kept*, with whether they are guests, while *has_room*."""
+    """Where blocks go that are put: into *kept*, with whether they are guests, while *has_room*,
+    after what it *waits_for*."""
 
     def __init__(self) -> None:
         self.kept: dict[BlockId, tuple[bytes, bool]] = {}
         self.has_room = True
+        self.waits_for: trio.Event | None = None
 
     async def keep(self, block_id: BlockId, block: bytes, *, guest: bool) -> bool:
+        if self.waits_for is not None:
+            await self.waits_for.wait()
         if self.has_room:
             self.kept[block_id] = (block, guest)
         return self.has_room
