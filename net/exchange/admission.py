@@ -16,6 +16,10 @@ MAX_NONCES = 65_536
 """Nonces remembered in all, about 12 MB: 270 requests a second for 2 * SKEW_SECONDS. With more the
 busiest sender may not use the older half of its time any more."""
 
+MAX_SENDERS = 4096
+"""Nodes whose nonces are remembered. Where anybody may put, keys cost nothing: with more, one that
+is not among them is refused, so that there is always a busiest one with much to forget."""
+
 ANYBODY = "anybody"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -125,6 +129,8 @@ class Admission:
     def _remember(self, signature: Signature, now: float) -> None:
         if now - self._swept > SKEW_SECONDS or self._nonces >= MAX_NONCES:
             self._forget(now)
+        if signature.sender not in self._senders and len(self._senders) >= MAX_SENDERS:
+            raise Refused("too many nodes put blocks here at the moment")
         memory = self._senders.setdefault(signature.sender, _Memory())
         if signature.nonce in memory.nonces or signature.seconds < memory.floor:
             raise Refused("this request was made already")

@@ -423,6 +423,26 @@ class TestSigned:
         with pytest.raises(admission.Refused):
             keeps.admit(first, "PUT", HELLO_PATH)
 
+    def test_a_flood_of_new_keys_is_refused_and_shuts_nobody_out_who_puts_already(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission, "MAX_SENDERS", 10)
+        now = NOW
+        keeps = Admission(AcceptanceRules(any_node=True), RECIPIENT, lambda: now)
+
+        def admit(identity: NodeIdentity) -> None:
+            made = Signer(identity, lambda: now).sign("PUT", HELLO_PATH, HELLO, RECIPIENT)
+            keeps.admit(admission.Visitor(HOST, str(made)), "PUT", HELLO_PATH)
+
+        admit(FRIEND)
+        for number in range(9):
+            admit(NodeIdentity(bytes([number]) * 32))
+        with pytest.raises(admission.Refused, match="too many nodes"):
+            admit(STRANGER)
+        admit(FRIEND)
+        now += 2 * SKEW_SECONDS + 1
+        admit(STRANGER)
+
 
 @pytest.mark.parametrize(
     ("keys", "networks"),
