@@ -65,7 +65,8 @@ class Sweeper:
       _round      how far the present round has come; _saved, what the file has of it, and when
       _keys       the next keys of the round, in order
       _new, _gone keys of blocks that came and went since, to be told of, in order
-      _withdrawn  the keys of all that went since _keys were listed: they must not be announced
+      _withdrawn  the keys of all that went since _keys were listed: they must not be announced;
+                  none while there is no list
       _is_anew    whether the next round shall begin now
       _failure    why nothing can be told now
     Tasks: run().
@@ -209,7 +210,10 @@ class Sweeper:
         self._changes_due = trio.current_time() + CHANGES_SECONDS
         changed = self._holdings.take_changes()
         self._new, self._gone = await self._in_thread(self._sorted_out, changed)
-        self._withdrawn = self._withdrawn.union(self._gone).difference(self._new)
+        if self._keys:
+            self._withdrawn = self._withdrawn.union(self._gone).difference(self._new)
+        else:
+            self._withdrawn = set()  # the next list is made without what went
 
     def _sorted_out(self, changed: list[BlockId]) -> tuple[list[bytes], list[bytes]]:
         """Return the keys of those that are here, and of those that are not, in order."""

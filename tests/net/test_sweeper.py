@@ -260,6 +260,24 @@ async def test_a_whole_list_of_keys_may_go_before_its_turn(
     assert keys(first).isdisjoint(node.network.known)
 
 
+async def test_what_goes_between_two_rounds_is_not_remembered(
+    node: Node, autojump_clock: MockClock
+) -> None:
+    """A cache may lose a million blocks in a day."""
+    async with trio.open_nursery() as nursery:
+        sweeper = node.sweeper()
+        nursery.start_soon(sweeper.run, node.network, PORT)
+        for number in range(0, 100, 10):
+            node.put(*range(number, number + 10))
+            await trio.sleep(2 * CHANGES_SECONDS)
+            assert node.network.known
+            node.keep_only()
+            await trio.sleep(2 * CHANGES_SECONDS)
+            assert not node.network.known
+        assert not sweeper._withdrawn
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_idle_node_says_nothing(node: Node, autojump_clock: MockClock) -> None:
     await node.run_for(ANNOUNCE_AGAIN_SECONDS * 3)
     assert node.network.calls == []
