@@ -6,6 +6,7 @@ now (no network yet) is tried again.
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,13 +21,20 @@ _log = logging.getLogger(__name__)
 _ANNOUNCE_SECONDS = 60.0
 _FIRST_RETRY_SECONDS = 2.0
 _MAX_RETRY_SECONDS = 60.0
+_LOOK_SECONDS = 300.0  # whether the machine slept
 _TASKS = 4  # look-ups at one time: more would lose datagrams in the socket's buffer
+
+
+def slept_seconds() -> int:
+    """Return how many whole seconds this machine has slept: records of others end meanwhile."""
+    awake = time.clock_gettime(time.CLOCK_MONOTONIC)
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - awake)
 
 
 @dataclass(slots=True)
 class _Announcement:
-    """One root: when it is due on trio's clock, until when others know of it, and how long to wait
-    after the next failure."""
+    """One root: when it is due, until when others know of it, both on trio's clock plus the time
+    that the machine slept, and how long to wait after the next failure."""
 
     due: float
     known_until: float = -math.inf
@@ -48,9 +56,14 @@ class Announcer:
     """
 
     def __init__(
-        self, discovery: Discovery, *, is_here: Callable[[BlockId], bool] = lambda block_id: True
+        self,
+        discovery: Discovery,
+        *,
+        is_here: Callable[[BlockId], bool] = lambda block_id: True,
+        slept: Callable[[], float] = slept_seconds,
     ) -> None:
         self._discovery = discovery
+        self._slept = slept
         self._is_here = is_here
         self._roots: dict[BlockId, _Announcement] = {}
         self._gone: set[BlockId] = set()
@@ -62,7 +75,7 @@ class Announcer:
         """Announce a root from now on."""
         self._gone.discard(block_id)
         if block_id not in self._roots:
-            self._roots[block_id] = _Announcement(due=trio.current_time())
+            self._roots[block_id] = _Announcement(due=self._now())
             self._wake.set()
 
     def remove(self, block_id: BlockId) -> None:
@@ -73,14 +86,14 @@ class Announcer:
 
     def start_over(self) -> None:
         """Announce all roots again: what others know of them leads nowhere any more."""
-        now = trio.current_time()
+        now = self._now()
         # Anew, not changed: an announcement under way may still tell of where this node was.
         self._roots = {block_id: _Announcement(due=now) for block_id in self._roots}
         self._wake.set()
 
     def pending(self) -> list[BlockId]:
         """Return the roots that others cannot know of yet, or any more."""
-        now = trio.current_time()
+        now = self._now()
         return [block_id for block_id, root in self._roots.items() if root.known_until <= now]
 
     async def run(self) -> None:
@@ -92,11 +105,14 @@ class Announcer:
                     nursery.start_soon(self._tell, block_id)
                 await self._sleep()
 
+    def _now(self) -> float:
+        return trio.current_time() + self._slept()
+
     def _next(self) -> BlockId | None:
         """Return an id about which something is to be told now."""
         for block_id in self._gone - self._busy:
             return block_id
-        now = trio.current_time()
+        now = self._now()
         due = {
             block_id: root.due
             for block_id, root in self._roots.items()
@@ -108,7 +124,7 @@ class Announcer:
         """Return when something is due, was added, or is done."""
         waiting = (root.due for id, root in self._roots.items() if id not in self._busy)
         next_due = math.inf if len(self._busy) >= _TASKS else min(waiting, default=math.inf)
-        with trio.move_on_at(next_due):
+        with trio.move_on_after(min(max(next_due - self._now(), 0.0), _LOOK_SECONDS)):
             await self._wake.wait()
         self._wake = trio.Event()
 
@@ -141,14 +157,14 @@ class Announcer:
             _log.exception("announcing %s failed for an unforeseen reason", block_id)
             self._put_off(root)
         else:
-            now = trio.current_time()
+            now = self._now()
             root.known_until = now + RECORD_SECONDS
             root.due = now + ANNOUNCE_AGAIN_SECONDS
             root.retry_seconds = _FIRST_RETRY_SECONDS
             self._trouble = ""
 
     def _put_off(self, root: _Announcement) -> None:
-        root.due = trio.current_time() + root.retry_seconds
+        root.due = self._now() + root.retry_seconds
         root.retry_seconds = min(2 * root.retry_seconds, _MAX_RETRY_SECONDS)
 
     async def _withdraw(self, block_id: BlockId) -> None:

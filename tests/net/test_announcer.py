@@ -94,6 +94,21 @@ async def test_it_is_announced_again_before_its_record_ends(
     )
 
 
+async def test_a_machine_that_slept_announces_what_ended_meanwhile(
+    discovery: ScriptedDiscovery, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    slept = 1000.0
+    announcer = Announcer(discovery, slept=lambda: slept)
+    nursery.start_soon(announcer.run)
+    announcer.add(ROOT)
+    await trio.sleep(HOUR)
+    slept += RECORD_SECONDS
+    assert announcer.pending() == [ROOT]
+    await trio.sleep(HOUR / 10)
+    assert len(discovery.announced) == 2
+    assert announcer.pending() == []
+
+
 async def test_what_fails_is_tried_again_ever_more_seldom(
     announcer: Announcer, discovery: ScriptedDiscovery, autojump_clock: MockClock
 ) -> None:
