@@ -170,9 +170,9 @@ class Asked(LocalSource):
 
     times = 0
 
-    async def get(self, *arguments: object) -> object:  # type: ignore[override]
+    async def get(self, *arguments: object, **options: bool) -> object:  # type: ignore[override]
         self.times += 1
-        return await super().get(*arguments)  # type: ignore[arg-type]
+        return await super().get(*arguments, **options)  # type: ignore[arg-type]
 
 
 async def test_a_bundle_from_elsewhere_is_not_fetched_before_it_is_looked_into(
