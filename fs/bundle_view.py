@@ -292,7 +292,7 @@ class BundleFolder(FolderNode):
                 reference = entry.reference()
             except FormatError as error:
                 return BrokenFolder(appearance, error, xattrs)
-            return BundleFolder(
+            folder = BundleFolder(
                 self._bundles,
                 appearance,
                 origin,
@@ -300,10 +300,13 @@ class BundleFolder(FolderNode):
                 ahead=partial(opened.subfolders.from_here, entry),
                 xattrs=xattrs,
             )
-        inlined = replace(opened, listing=entry.document, page=None)
-        return BundleFolder(
-            self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
-        )
+        else:
+            inlined = replace(opened, listing=entry.document, page=None)
+            folder = BundleFolder(
+                self._bundles, appearance, origin, opened=inlined, xattrs=xattrs, place=self._place
+            )
+        folder.document_bytes = opened.json_bytes
+        return folder
 
     def _file_node(self, entry: FileEntry, origin: Origin, opened: OpenedDocument) -> Node:
         appearance = appearance_of(entry.unix, entry.size)

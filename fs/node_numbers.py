@@ -14,7 +14,9 @@ FIRST_VIEW_INO = 1 << 62
 """Read-only nodes have numbers from here on; all below are of the backups, but for the root."""
 
 _FOLDERS = 64
-"""Folders at hand that were looked into last. Each may hold a document, 0.4 MB mostly."""
+_FOLDER_BYTES = 8 * 1024 * 1024
+"""Folders at hand that were looked into last, and what documents that they keep may have of JSON:
+parsed, that takes some eight times as much memory, mostly 0.4 MB for each."""
 
 _FEW_LISTS = 1000  # not worth tidying up
 
@@ -63,9 +65,7 @@ class NodeNumbers:
             assert isinstance(node, FolderNode), "only what is in a folder has a place in a list"
             node = await node.at(*self._lists.place(number))
             if isinstance(node, FolderNode):
-                self._folders[number] = node
-                if len(self._folders) > _FOLDERS:
-                    self._folders.popitem(last=False)
+                self._keep(number, node)
         return node
 
     def parent(self, ino: int) -> int:
@@ -105,6 +105,14 @@ class NodeNumbers:
             self._folders.move_to_end(ino)
             return self._folders[ino]
         return self._nodes.get(ino)
+
+    def _keep(self, ino: int, folder: FolderNode) -> None:
+        self._folders[ino] = folder
+        while len(self._folders) > 1 and (
+            len(self._folders) > _FOLDERS
+            or sum([each.document_bytes for each in self._folders.values()]) > _FOLDER_BYTES
+        ):
+            self._folders.popitem(last=False)
 
     def _number_of_name(self, name: _Name) -> int:
         ino = self._numbers.get(name)

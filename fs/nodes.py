@@ -126,9 +126,16 @@ class Incomplete(list[tuple[bytes, Node]]):
 
 
 class FolderNode(Node):
-    """A folder that can be looked into."""
+    """A folder that can be looked into.
 
-    __slots__ = ()
+    *document_bytes* is the length of the document that is in memory as long as this is, 0 if none.
+    """
+
+    __slots__ = ("document_bytes",)
+
+    def __init__(self, appearance: Appearance, xattrs: NodeXattrs = NO_XATTRS) -> None:
+        super().__init__(appearance, xattrs)
+        self.document_bytes = 0
 
     async def lookup(self, name: bytes) -> Node:
         """Return what *name* leads to; FileNotFoundError if nothing."""

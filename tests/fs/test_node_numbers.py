@@ -20,9 +20,12 @@ class _Folder(FolderNode):
 
     __slots__ = ("path",)
 
+    bytes_of_each = 0
+
     def __init__(self, path: tuple[int, ...]) -> None:
         super().__init__(_LOOK)
         self.path = path
+        self.document_bytes = self.bytes_of_each
         if len(path) > 1:
             first, place = divmod(path[-1], _IN_LIST)
             self.spot = Spot(b"%d" % first, place, _IN_LIST)
@@ -98,6 +101,21 @@ async def test_numbers_outlive_the_nodes_of_many_folders(monkeypatch: pytest.Mon
         use.forget((0, number, 4), 1)
     await use.check()
     assert len(use.numbers._lists._bases) < 3 * node_numbers._FOLDERS
+
+
+async def test_folders_that_keep_large_documents_are_let_go_sooner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_Folder, "bytes_of_each", node_numbers._FOLDER_BYTES // 4)
+    use = _Use()
+    use.look_up((), 0)
+    for number in range(10):
+        use.look_up((0,), number)
+    await use.check()
+    assert len(use.numbers._folders) == 4
+    monkeypatch.setattr(_Folder, "bytes_of_each", 2 * node_numbers._FOLDER_BYTES)
+    await use.check()
+    assert len(use.numbers._folders) == 1
 
 
 async def test_a_number_that_was_forgotten_means_nothing() -> None:
