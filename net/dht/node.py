@@ -21,7 +21,7 @@ from libernet.net.dht.neighbourhood import Swept, sweep
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.reachability import Reachability
 from libernet.net.dht.records import RecordReader, RecordSigner
-from libernet.net.dht.responder import Responder
+from libernet.net.dht.responder import LEAST_GREETED_BYTES, Responder
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import (
     CLIENT_ONLY,
@@ -333,9 +333,9 @@ class DhtNode:
 
     def _answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
         reply = self.responder.answer(envelope, sender, datagram_bytes)
-        # Nobody new begins with a ping; it is too short for a hello beside the answer.
-        is_ping = isinstance(envelope.body, Ping) and not envelope.flags & CLIENT_ONLY
-        if reply is not None and not is_ping:
+        # Nobody new begins with so little; it is too short for a hello beside the answer.
+        is_short = datagram_bytes < LEAST_GREETED_BYTES and not envelope.flags & CLIENT_ONLY
+        if reply is not None and not is_short:
             self.acquaintances.notice(envelope, sender)
         return reply
 

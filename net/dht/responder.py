@@ -44,6 +44,11 @@ AMPLIFICATION = 3
 """A forged sender address gets at most this many times the bytes that its forger sent, the hello
 counted that an unknown node gets beside its answer."""
 
+_SHORT_REPLY_BYTES = 46  # at most: a pong, or what answers a request to write
+
+LEAST_GREETED_BYTES = -(-(_SHORT_REPLY_BYTES + HELLO_REQUEST_BYTES) // AMPLIFICATION)
+"""Shorter requests leave no room for a hello: pings, and what has too short a token."""
+
 _FOUND_HEAD_BYTES = 92
 _RECORD_HEAD_BYTES = 2
 

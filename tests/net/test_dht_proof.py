@@ -7,7 +7,21 @@ import pytest
 from libernet.net.dht.keys import node_id_of
 from libernet.net.dht.node import DhtNode
 from libernet.net.dht.proof import is_proven, prove
-from libernet.net.dht.wire import Envelope, Find, Found, Hello, Pong, Proof, decode
+from libernet.net.dht.responder import AMPLIFICATION
+from libernet.net.dht.wire import (
+    AnnounceMany,
+    CallBack,
+    Envelope,
+    Find,
+    Found,
+    Hello,
+    Ping,
+    Pong,
+    Proof,
+    Withdraw,
+    decode,
+    encode,
+)
 from tests.support.dht import network, new_keys, serving
 from tests.support.dht_enemies import Enemy, enemy, eventually, polite
 
@@ -121,5 +135,24 @@ def test_who_is_known_is_not_asked_for_its_proof_again() -> None:
                 await eventually(lambda: ids(node))
             await eventually(lambda: len(asker.bodies(Found)) == 20)
             assert len(asker.bodies(Hello)) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [Ping(), CallBack(b""), AnnounceMany(b"", b"", 1, 1), Withdraw(KEY, b"", 1), Find(KEY, 8)],
+    ids=lambda body: type(body).__name__,
+)
+def test_a_stranger_gets_at_most_three_times_what_it_sent_the_hello_counted(body: object) -> None:
+    """Its address may be forged."""
+
+    async def scenario() -> None:
+        async with serving() as (_, address), enemy() as (stranger, _):
+            sent = encode(Envelope(RPC_ID, stranger.id, 1, 0, body))
+            stranger.transport.sendto(sent, address)
+            await eventually(lambda: stranger.received)
+            await asyncio.sleep(0.05)  # the hello follows at once
+            assert sum(map(len, stranger.received)) <= AMPLIFICATION * len(sent)
 
     asyncio.run(scenario())
