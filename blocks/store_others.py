@@ -59,6 +59,10 @@ class OthersBlocks:
         if entry.block_class is BlockClass.GUEST:
             entry = replace(entry, asked=self._cache.now())
         self._put(entry, block)
+        if entry.block_class is BlockClass.HELD:
+            known = self._find(entry.id)
+            if known is not None and known.is_own and not known.is_held_too:
+                return self.put(entry, block)  # it became one's own meanwhile
         return True
 
     def _has_room(self, entry: Entry) -> bool:

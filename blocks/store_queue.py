@@ -9,7 +9,7 @@ from libernet.blocks.disk import store_error
 from libernet.blocks.errors import StoreError, StoreFull
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
-from libernet.blocks.store_index import BlockClass, BlockIndex, Entry
+from libernet.blocks.store_index import HELD_PIN, BlockClass, BlockIndex, Entry
 
 
 class PutQueue:
@@ -145,9 +145,15 @@ class PutQueue:
         self._index.replace([*durable, *cached])
 
     def _without_overtaken(self, entries: list[Entry]) -> list[Entry]:
-        """Return those that no thread has committed as worth more since they were looked for."""
-        overtaken = {entry.id for entry in entries if self._is_overtaken(entry)}
-        self._drop([entry for entry in entries if entry.id in overtaken])
+        """Return those that no thread has committed as worth more since they were looked for.
+
+        What is held for others and one's own by now is pinned.
+        """
+        overtaken = {entry.id: entry for entry in entries if self._is_overtaken(entry)}
+        held = [each.id for each in overtaken.values() if each.block_class is BlockClass.HELD]
+        if held:
+            self._index.pin(held, HELD_PIN)
+        self._drop(list(overtaken.values()))
         return [entry for entry in entries if entry.id not in overtaken]
 
     def _is_overtaken(self, entry: Entry) -> bool:

@@ -165,6 +165,46 @@ def test_what_is_held_and_ones_own_outlives_the_need_for_it_here(
     assert store.like.tells(block[0])
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "part", "step", "calls"),
+    [
+        (100, "_index", "find", 1),
+        (100, "_index", "find", 2),
+        (40_000, "_index", "find", 1),
+        (40_000, "_files", "write", 1),
+    ],
+)
+@pytest.mark.parametrize("flushes", [False, True])
+def test_what_becomes_ones_own_while_it_is_put_is_held_all_the_same(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    size_bytes: int,
+    part: str,
+    step: str,
+    calls: int,
+    flushes: bool,
+) -> None:
+    block = block_of(size_bytes)
+    do, left = getattr(getattr(store, part), step), iter(range(calls - 1, -1, -1))
+
+    def interrupted(*args: object) -> object:
+        outcome = do(*args)
+        if next(left, None) == 0:
+            store.put(*block)
+            if flushes:
+                store.flush()
+        return outcome
+
+    monkeypatch.setattr(getattr(store, part), step, interrupted)
+    assert store.put_held(*block)
+    store.flush()
+    assert next(left, None) is None
+    assert store.totals_by_class()[BlockClass.OWN].blocks == 1
+    with store.collecting() as collection:
+        collection.sweep()
+    assert store.get(block[0]) == block[1]
+
+
 @SIZES
 def test_one_that_went_is_like_one_that_never_came(
     store: Store, disk: Disk, folder: Path, size_bytes: int
