@@ -210,7 +210,10 @@ class BlockCache:
         """Give up as many guests as the disk lacks, the first first; False if there are none."""
         oldest = self._index.oldest_guests(_ROWS_PER_COMMIT + len(self._leases))
         victims = self._choose(oldest, self._lacking_on_disk(size_bytes))
-        gone = self._queue.give_up(victims, lambda block_id: not self.is_leased(block_id))
+        # Somebody may have pinned one since they were listed.
+        gone = self._queue.give_up(
+            victims, lambda each: not (self.is_leased(each) or self._index.is_pinned(each))
+        )
         if any(not entry.in_file for entry in gone):
             with self._queue.commit_lock:
                 self._index.give_space_back(_PAGES_GIVEN_BACK)

@@ -9,7 +9,7 @@ import pytest
 
 from libernet.blocks.ids import BlockId
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
-from libernet.blocks.store_index import BlockClass, StoreTotals
+from libernet.blocks.store_index import BlockClass, Entry, StoreTotals
 from tests.support.blocks import block_of, blocks_of
 
 SIZES = pytest.mark.parametrize("size_bytes", [100, SMALL_BLOCK_BYTES + 1])
@@ -121,6 +121,25 @@ def test_one_that_is_leased_or_pinned_stays(store: Store, disk: Disk) -> None:
     with store.lease([leased[0]]):
         store.trim()
         assert (leased[0] in store, pinned[0] in store, other[0] in store) == (True, True, False)
+
+
+def test_one_that_is_pinned_just_before_it_goes_stays(
+    store: Store, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block_id, block = block_of(40_000)
+    assert store.put_guest(block_id, block)
+    store.flush()
+    oldest_guests = store._index.oldest_guests
+
+    def pinned_then(limit: int) -> list[Entry]:
+        found = oldest_guests(limit)
+        store.pin([block_id], "somebody")
+        return found
+
+    monkeypatch.setattr(store._index, "oldest_guests", pinned_then)
+    disk.free_bytes = lambda: 0
+    store.trim()
+    assert store.get(block_id) == block
 
 
 def test_a_damaged_block_is_healed_by_whoever_puts_it_again(store: Store, folder: Path) -> None:
