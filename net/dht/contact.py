@@ -94,6 +94,13 @@ class AddressPolicy:
             return False
         return kind == "public" or self.private_network or ip in self._by_hand
 
+    def may_name(self, ip: str, other: str) -> bool:
+        """Tell whether a node at *other* may name one at *ip*, or be told of it.
+
+        Strangers learn nothing of nodes in this one's own networks, and have nothing dialled there.
+        """
+        return self.private_network or self.is_public(ip) or not self.is_public(other)
+
     def is_public(self, ip: str) -> bool:
         """Tell whether *ip* is the same host wherever it is named."""
         return _kind(ip) == "public"

@@ -320,7 +320,7 @@ class DhtNode:
             contacts = [
                 each
                 for each in unpack_contacts(found.contacts, self.policy)
-                if each.id != self.identity.node_id
+                if each.id != self.identity.node_id and self.policy.may_name(each.ip, contact.ip)
             ]
             seen = self.policy.unpack(found.seen) if found.seen else None
         except FormatError as exc:

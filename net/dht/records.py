@@ -123,7 +123,7 @@ def read_record(
     if packed_ip is not None and len(packed_ip) != policy.ip_bytes:
         return None
     ip = sender.ip if packed_ip is None else policy.unpack_ip(packed_ip)
-    if not policy.allows(ip):
+    if not policy.allows(ip) or not policy.may_name(ip, sender.ip):
         return None
     record = Record(packed, Address(ip, port), flags, public_key, signed_ms)
     if public_key is None:

@@ -110,7 +110,8 @@ class Responder:
         room = max(0, room - _FOUND_HEAD_BYTES)
         contact_bytes = packed_contact_bytes(self._policy)
         nearest = self._acquaintances.table.nearest(find.key, but={envelope.sender})
-        contacts = nearest[: room // contact_bytes]
+        named = [each for each in nearest if self._policy.may_name(each.ip, sender.ip)]
+        contacts = named[: room // contact_bytes]
         room -= len(contacts) * contact_bytes
         asker = Address(sender.ip, envelope.exchange_port)
         records = self._records(find, asker)
@@ -124,7 +125,9 @@ class Responder:
     def _records(self, find: Find, asker: Address) -> list[bytes]:
         """Return up to find.want records, this node's own first."""
         others = self.providers.find(find.key, find.want, but=asker)
-        return [*self._own.of(find.key), *(each.packed for each in others)][: find.want]
+        may_name = self._policy.may_name
+        told = [each.packed for each in others if may_name(each.address.ip, asker.ip)]
+        return [*self._own.of(find.key), *told][: find.want]
 
     def _call(self, call_back: CallBack, sender: Address) -> bool:
         if not self._tokens.accepts(call_back.token, sender.ip):

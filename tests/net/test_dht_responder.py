@@ -117,6 +117,31 @@ class Asked:
         ]
 
 
+def test_strangers_are_told_of_nobody_in_the_own_network() -> None:
+    neighbour = Address("192.168.1.5", 4848)
+    asked = Asked()
+    asked.policy.trust(neighbour.ip)
+    asked.table.flush()
+    asked.table.add(Contact(KEY, neighbour))
+    assert asked.responder.providers.add(KEY, plain_record(neighbour, 1, asked.policy))
+
+    def named(sender: Address) -> tuple[bool, bool]:
+        contacts = unpack_contacts(asked.found(sender).contacts, asked.policy)
+        return neighbour in [each.address for each in contacts], bool(asked.found(sender).records)
+
+    assert named(Address("192.168.1.6", 4848)) == (True, True)
+    assert named(HERE) == (False, False)
+
+
+def test_strangers_name_nobody_in_the_own_network() -> None:
+    asked = Asked()
+    asked.policy.trust("192.168.1.5")
+    record = plain_record(Address("192.168.1.5", 80), 1, asked.policy).packed
+    reader = RecordReader(KEY, asked.policy, asked.wall_clock)
+    assert list(reader.read([record], HERE)) == []
+    assert list(reader.read([record], Address("192.168.1.6", 4848))) != []
+
+
 @pytest.mark.parametrize(("family", "pattern"), FAMILIES)
 @given(size=st.integers(64, 1200), want=st.integers(0, 64))
 @settings(deadline=None, max_examples=60)
