@@ -1,9 +1,7 @@
 """Blocks from the local store, and from peers when it has none.
 
-One fetch for each block however many readers wait. A fetch asks, one after the other: the peer that
-gave the last block of the bundle, peers known to deliver, the providers that discovery knows for
-the root, those it knows for the block. What comes is checked, kept in the store as a cached block,
-used.
+One fetch for each block however many readers wait. Whom it asks, and in which order, `finder.py`
+says. What comes is checked, kept in the store as a cached block, used.
 """
 
 import logging
