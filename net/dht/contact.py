@@ -154,10 +154,11 @@ def packed_contact_bytes(policy: AddressPolicy) -> int:
 
 
 def unpack_contacts(packed: bytes, policy: AddressPolicy) -> Iterator[Contact]:
-    """Yield the contacts in *packed* that the policy allows; FormatError for an odd length."""
+    """Yield the contacts in *packed* that the policy allows; FormatError, in constant words, for
+    an odd length."""
     step = packed_contact_bytes(policy)
     if len(packed) % step:
-        raise FormatError(f"{len(packed)} bytes of contacts, which are {step} bytes each")
+        raise FormatError("contacts that end within one")
     for start in range(0, len(packed), step):
         node_id = packed[start : start + KEY_BYTES]
         address = policy.unpack(packed[start + KEY_BYTES : start + step])

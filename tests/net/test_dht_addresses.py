@@ -102,6 +102,13 @@ def test_any_bytes_of_contacts_give_contacts_that_can_be_sent_to_or_a_format_err
         assert all(0 < each.port < 65536 and policy().allows(each.ip) for each in contacts)
 
 
+@pytest.mark.parametrize("length", [1, 27, 1001])
+def test_what_is_wrong_with_contacts_is_said_in_constant_words(length: int) -> None:
+    """Datagrams are counted by them: there must not be as many as a stranger likes."""
+    with pytest.raises(FormatError, match=r"^contacts that end within one$"):
+        list(unpack_contacts(bytes(length), policy()))
+
+
 @given(st.lists(st.binary(max_size=40), max_size=20))
 def test_any_records_give_providers_that_can_be_dialled(records: list[bytes]) -> None:
     for provider in read(records):
