@@ -240,16 +240,16 @@ class DhtDiscovery:
     ) -> Swept:
         """Do *act* with the first of *keys* in all families in which somebody is known.
 
-        The smaller a network, the more keys are neighbours in it: the smallest says how many, and
-        the others are told of those in as many steps as they take.
+        The larger a network, the fewer keys are neighbours in it: the largest says how many, since
+        telling it of those of a small one could take longer than anybody waits.
         """
 
         async def tell(node: FamilyNode, some: Sequence[bytes]) -> Swept:
             return await node.tell(lambda inner: act(inner, some))
 
         in_touch = [node for node in self._nodes if node.contacts and not node.is_client]
-        smallest, *others = sorted(in_touch or self._nodes, key=lambda node: len(node.contacts))
-        swept = await tell(smallest, keys)
+        largest, *others = sorted(in_touch or self._nodes, key=lambda node: -len(node.contacts))
+        swept = await tell(largest, keys)
         for other in others if in_touch else ():
             rest = keys[: swept.keys]
             while rest:

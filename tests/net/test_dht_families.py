@@ -2,6 +2,8 @@
 
 import errno
 import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from libernet.net.address import PeerAddress
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.dht.family import FamilyNode
 from libernet.net.dht.keys import SHA256_NAMESPACE, routing_key
+from libernet.net.dht.neighbourhood import Swept
 from libernet.net.dht.state import STATE_FILE
 from tests.support.dht import LOOPBACK, discovery, has_ipv6, running, until
 
@@ -84,6 +87,38 @@ async def test_a_sweep_tells_both_and_takes_back_from_both() -> None:
             assert await found(of_ipv6, block_id) == {"[::1]:1"}
         assert (await first.sweep_away(keys[:1])).kept == 2
         assert of_ipv4.status()["records"] == of_ipv6.status()["records"] == 1
+
+
+@dataclass
+class Family:
+    """A node of a network in which so many keys are neighbours."""
+
+    contacts: range
+    neighbours: int
+    told: list[bytes] = field(default_factory=list)
+    steps: int = 0
+    is_client: bool = False
+
+    async def tell(self, act: Callable[["Family"], Awaitable[Swept]]) -> Swept:
+        return await act(self)
+
+    async def sweep(self, keys: Sequence[bytes], port: int, flags: int) -> Swept:
+        self.steps += 1
+        self.told += keys[: self.neighbours]
+        return Swept(len(keys[: self.neighbours]), 0, 0, 0)
+
+
+async def test_a_small_network_of_one_family_does_not_hold_a_sweep_of_the_other_up() -> None:
+    """Each step takes one look-up in the large network, however many keys there are."""
+    small, large = Family(range(5), 1000), Family(range(100), 10)
+    node = on_both(1)
+    node._nodes = [small, large]
+    keys = rest = [number.to_bytes(20) for number in range(100)]
+    while rest:
+        before = large.steps
+        rest = rest[(await node.sweep(rest)).keys :]
+        assert large.steps == before + 1
+    assert small.told == large.told == keys
 
 
 @both_families
