@@ -6,6 +6,7 @@ memory and the node from stopping; what goes wrong in one connection ends all of
 no limit to their number.
 """
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,10 @@ MAX_CONNECTIONS = 128
 MAX_IGNORED_BYTES = MAX_BLOCK_BYTES + 64 * 1024
 """How much of a refused body is read, so that the client gets to the answer before the reset: the
 original's sends all of a block before it looks for one."""
+
+
+IPV6_HOST_BITS = 64
+"""Addresses that differ in these low bits are one host: who has one has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +192,10 @@ class Connection:
             await self._stream.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._life.cancel()
+
+
+def host_of(address: str) -> str:
+    """Return what connections are counted by: the address, of IPv6 the network only."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, 128 - IPV6_HOST_BITS), strict=False))

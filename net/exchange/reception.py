@@ -14,6 +14,7 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.blocks.store import Store
 from libernet.blocks.verification import is_block
 from libernet.net.exchange.admission import Admission, Refused, Visitor
+from libernet.net.exchange.connection import host_of
 from libernet.net.exchange.signing import SIGNATURE_HEADER, Signature
 from libernet.net.exchange.wire import block_path
 from libernet.net.sparing_log import SparingLog
@@ -88,13 +89,14 @@ class Reception:
         except Refused as exc:
             _log.debug("%s may not put a block here: %s", address, exc)
             return PlainTextResponse(f"{exc}\n", 403)
-        if len(self._receiving) >= MAX_AT_ONCE or self._receiving.count(address) >= MAX_PER_HOST:
+        host = host_of(address)
+        if len(self._receiving) >= MAX_AT_ONCE or self._receiving.count(host) >= MAX_PER_HOST:
             return PlainTextResponse("too many blocks are coming in\n", 503)
-        self._receiving.append(address)
+        self._receiving.append(host)
         try:
             return await self._receive(block_id, request, signature)
         finally:
-            self._receiving.remove(address)
+            self._receiving.remove(host)
 
     async def _receive(
         self, block_id: BlockId, request: Request, signature: Signature | None

@@ -9,16 +9,13 @@ from contextlib import contextmanager, suppress
 import trio
 
 from libernet.net.exchange.app import exchange_app
-from libernet.net.exchange.connection import Client, Connection, ServerLimits
+from libernet.net.exchange.connection import Client, Connection, ServerLimits, host_of
 from libernet.net.exchange.line import Lines
 from libernet.net.exchange.listening import listen, port_of
 from libernet.net.exchange.offer import Offer
 from libernet.net.exchange.protocol import http_config
 from libernet.net.exchange.reception import Reception
 from libernet.net.sparing_log import SparingLog
-
-IPV6_HOST_BITS = 64
-"""Addresses that differ in these low bits are one host: who has one has them all."""
 
 _ACCEPT_PAUSE_SECONDS = 0.1
 _TURN_AWAY_SECONDS = 1  # the answer fits into any empty buffer: it leaves at once or never
@@ -147,10 +144,3 @@ def _address_of(stream: trio.SocketStream) -> str:
     address = ipaddress.ip_address(stream.socket.getpeername()[0].partition("%")[0])
     mapped = address.ipv4_mapped if address.version == 6 else None
     return str(mapped or address)
-
-
-def host_of(address: str) -> str:
-    """Return what connections are counted by: the address, of IPv6 the network only."""
-    if ":" not in address:
-        return address
-    return str(ipaddress.ip_network((address, 128 - IPV6_HOST_BITS), strict=False))

@@ -282,6 +282,18 @@ class TestBodies:
         assert not keeper.kept
         assert keeper.server.connections == 0
 
+    async def test_addresses_of_one_network_of_ipv6_are_one_host(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        keeper = Keeper(nursery, AcceptanceRules.parse([], ["2001:db8::/32"]))
+        keeper.server._limits = type(LIMITS)(connections=99, connections_per_host=99)
+        half = request("PUT", HELLO_PATH, "content-length: 12") + HELLO[:6]
+        for number in range(MAX_PER_HOST):
+            await keeper.connect(f"2001:db8::{number + 1}").send_all(half)
+        await wait_all_tasks_blocked()
+        assert status_of(await keeper.ask(put(HELLO_ID, HELLO), host="2001:db8::9")) == 503
+        assert status_of(await keeper.ask(put(HELLO_ID, HELLO), host="2001:db8:1::1")) == 200
+
     async def test_what_waits_for_the_disk_counts_as_coming_in(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
