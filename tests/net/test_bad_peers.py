@@ -36,7 +36,7 @@ BAD = PeerAddress("bad.example", 4848)
 LENGTH = f"HTTP/1.1 200 OK\r\ncontent-length: {len(BLOCK)}\r\n\r\n".encode()
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 READS = 3
-MOST_BYTES = 8 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024
 """More memory than one question may take, its answer, and what that inflates to."""
 
 
