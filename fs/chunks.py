@@ -33,7 +33,7 @@ _HOP_CHUNKS = 8
 _HOP_BYTES = 256 * 1024
 """Of them, so many are handed on at once: a reader may wait for the first."""
 
-_HERE_CHUNKS = 1024  # what may wait for a hop: a window of small files, and some of large ones
+_HERE_CHUNKS = 128  # what may wait for a hop: twice MAX_AHEAD_BYTES of usual chunks, and more
 
 _LONG_SECONDS = 5.0
 _ECHO_SECONDS = 1.0
@@ -160,9 +160,7 @@ class ChunkCache:
 
     def bring(self, references: Sequence[Reference], origin: Origin) -> None:
         """Start to bring the blocks of small chunks here, many in one request."""
-        missing = [
-            each.id for each in references if not (self._is_known(each) or self._is_queued(each))
-        ]
+        missing = [each.id for each in references if not self._is_known(each)]
         if missing:
             self._source.bring(missing, origin)
 

@@ -12,7 +12,6 @@ from libernet.blocks.errors import BlockCorrupt, BlockNotFound
 from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import Sealer
-from libernet.blocks.source import Origin
 from libernet.fs import chunks
 from libernet.fs.ahead import Reading
 from libernet.fs.chunks import ChunkCache
@@ -478,9 +477,8 @@ async def test_chunks_of_this_machine_are_read_ahead_past_the_source(source: Sou
     here = OnThisMachine(source)
     references = [source.add(b"%d" % at) for at in range(40)]
     async with here.cache() as cache:
-        for reference in references[:20]:
+        for reference in references:
             cache.prefetch(reference)
-        cache.bring(references[20:], Origin(references[0].id))
         await here.has_read(40)
         found = [await cache.get(reference) for reference in references]
     assert found == [b"%d" % at for at in range(40)]
@@ -535,7 +533,7 @@ async def test_what_comes_here_while_it_is_loaded_from_elsewhere_is_kept_once(
             cache.prefetch(reference)
         await trio.testing.wait_all_tasks_blocked()
         here.has.add(late.id)
-        cache.bring([late], Origin(late.id))  # which waits for a hop as well
+        cache.prefetch(late)
         source.gate.set()
         await trio.testing.wait_all_tasks_blocked()
         here.gate.set()
