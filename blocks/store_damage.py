@@ -6,7 +6,7 @@ from collections.abc import Callable
 from libernet.blocks.errors import BlockCorrupt, BlockNotFound, StoreError
 from libernet.blocks.ids import StoredId
 from libernet.blocks.store_files import BlockFiles
-from libernet.blocks.store_index import BlockIndex, Entry
+from libernet.blocks.store_index import HELD_PIN, BlockClass, BlockIndex, Entry
 from libernet.blocks.store_queue import PutQueue
 from libernet.blocks.verification import is_block
 
@@ -60,6 +60,8 @@ class Damage:
                 self._files.set_aside(entry.id)
             elif block is not None:
                 self._files.set_aside_bytes(entry.id, block)
+            if entry.block_class is BlockClass.HELD:  # however it comes back, others rely on it
+                self._index.pin([entry.id], HELD_PIN)
             self._index.remove(entry.id)
         except (OSError, StoreError) as exc:
             # A put heals it all the same: it misses the file, or compares a small block's bytes.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from libernet.blocks.errors import BlockCorrupt
 from libernet.blocks.ids import BlockId
 from libernet.blocks.store import SMALL_BLOCK_BYTES, Store
 from libernet.blocks.store_index import BlockClass, Entry, StoreTotals
@@ -151,6 +152,22 @@ def test_a_damaged_block_is_healed_by_whoever_puts_it_again(store: Store, folder
     store.flush()
     assert store.get(block_id) == block
     assert store.totals_by_class()[BlockClass.HELD].blocks == 1
+
+
+def test_what_was_held_and_damaged_is_held_however_it_comes_back(
+    store: Store, folder: Path
+) -> None:
+    block_id, block = block_of(40_000)
+    assert store.put_held(block_id, block)
+    store.flush()
+    (folder / "blocks" / f"{block_id[0]:02x}" / str(block_id)).write_bytes(b"x" * 40_000)
+    with pytest.raises(BlockCorrupt):
+        store.get(block_id)
+    store.put(block_id, block)
+    store.flush()
+    with store.collecting() as collection:
+        collection.sweep()
+    assert store.get(block_id) == block
 
 
 def test_one_that_a_peer_sent_again_goes_when_it_would_have_gone(store: Store, disk: Disk) -> None:
