@@ -19,8 +19,8 @@ from tests.support.swarm import NOBODY_HAS_IT, PORT, Member
 
 pytestmark = pytest.mark.announces(NOBODY_HAS_IT)
 
-CONTENT = os.urandom(24_000_000)
-"""More than is read ahead of who has read the beginning."""
+CONTENT = os.urandom(48_000_000)
+"""More than is read ahead of who has read the beginning, which is up to 24 MiB."""
 
 BEGINNING = "2M"
 READ_SECONDS = 30.0
