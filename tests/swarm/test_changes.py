@@ -46,6 +46,7 @@ def test_another_peer_goes_on_when_the_one_that_gives_vanishes(members: Members)
     assert time.monotonic() - began < READ_SECONDS
 
 
+@pytest.mark.long  # 10 s, but once more than a minute: why is not known yet
 def test_a_read_goes_on_when_the_only_peer_comes_back_in_time(members: Members) -> None:
     _join(members)
     a, b = members["a"], members["b"]
