@@ -44,6 +44,12 @@ ERRNOS: dict[type[LibernetError], int] = {
 }
 
 
-def errno_for(error: LibernetError) -> int:
-    """Return the errno for an error, by its own class or the nearest one above it."""
+def errno_for(error: LibernetError, *, is_read: bool = False) -> int:
+    """Return the errno for an error, by its own class or the nearest one above it.
+
+    A read has waited for all of its time, and programs know no other error of read(2) than EIO;
+    who looks into a folder may find there what was missing when looking again.
+    """
+    if is_read and isinstance(error, PeerTimeout):
+        return errno.EIO
     return next(ERRNOS[kind] for kind in type(error).__mro__ if kind in ERRNOS)

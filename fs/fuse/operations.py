@@ -49,7 +49,7 @@ def _answered(handler: _Handler[_P, _R]) -> _Handler[_P, _R]:
             raise FUSEError(exc.errno or errno.EIO) from exc
         except LibernetError as exc:
             _log.error("%s failed: %s", handler.__name__, exc)
-            raise FUSEError(errno_for(exc)) from exc
+            raise FUSEError(errno_for(exc, is_read=handler.__name__ == "read")) from exc
         except Exception as exc:
             _log.exception("%s failed for an unforeseen reason", handler.__name__)
             raise FUSEError(errno.EIO) from exc

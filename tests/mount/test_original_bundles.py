@@ -233,7 +233,7 @@ def test_a_bad_file_in_a_bundle_is_an_error_of_its_own(node: Node) -> None:
     for name in ("too long", "too short", "gone", "bad url"):
         with pytest.raises(OSError) as caught:
             (folder / name).read_bytes()
-        assert caught.value.errno in {errno.EIO, errno.ETIMEDOUT}, name
+        assert caught.value.errno == errno.EIO, name
     assert os.readlink(folder / "out") == "../../../../../etc/passwd"
     assert os.readlink(folder / "root") == "/"
     with _beneath(folder, deep) as descriptor, open("deep", "rb", opener=_in(descriptor)) as file:
