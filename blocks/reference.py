@@ -15,7 +15,7 @@ KEY_BYTES = 32
 _ID_BYTES = 32
 _LIKE = "/sha256/like/"
 _SCHEME = "libernet:"
-_SHAPE = "a reference reads /sha256/ID[/SUITE/KEY[/PATH]]"
+_SHAPE = "a reference reads /sha256/ID[/SUITE/KEY[/PATH]] or /sha256/ID/plain[/PATH]"
 _HEX_DIGITS = 64
 _NOT_HEX = re.compile(r"[^0-9a-f]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -28,8 +28,8 @@ _MAX_TEXT_CHARACTERS = MAX_PATH_PARTS * (3 * MAX_NAME_BYTES + 1) + 256
 class Suite(enum.StrEnum):
     """The ways of sealing that this version can open, as they are written in references.
 
-    AES256GCM is ours, the others are the original's. PLAIN blocks, which are not sealed, have no
-    key, and their references end with the id.
+    AES256GCM is ours, the others are the original's. PLAIN blocks are not sealed and have no key:
+    what leads on from them stands behind the suite, and a reference of one alone ends with its id.
     """
 
     AES256GCM = "aes256gcm"
@@ -42,9 +42,9 @@ class Suite(enum.StrEnum):
 class Reference:
     """Name a block and how to open it; *path* leads from the folder it lists to something in it.
 
-    *key* has 32 bytes, and none for PLAIN, which has no path either. *index* (written as a slash at
-    the end) asks for the file that a folder is shown by. Whoever has a reference can read what it
-    names: the key stays out of `repr` and of error texts, so that logs do not give it away.
+    *key* has 32 bytes, and none for PLAIN. *index* (written as a slash at the end) asks for the
+    file that a folder is shown by. Whoever has a reference can read what it names: the key stays
+    out of `repr` and of error texts, so that logs do not give it away.
     """
 
     id: BlockId
@@ -60,16 +60,15 @@ class Reference:
         if len(self.key) != key_bytes:
             raise FormatError(f"a key has {key_bytes} bytes, not {len(self.key)}")
         if self.path:
-            if self.suite is Suite.PLAIN:
-                raise FormatError("a reference without a key has no path")
             _check_path(self.path)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the reference written as `/sha256/ID[/SUITE/KEY[/PATH]][/]`, or raise FormatError.
 
-        ID and KEY are 64 lower-case hex digits. Each part of PATH is percent-encoded (RFC 3986),
-        also where it need not be; apart from that, what is printed is what was parsed.
+        Where SUITE is `plain` there is no KEY. ID and KEY are 64 lower-case hex digits. Each part
+        of PATH is percent-encoded (RFC 3986), also where it need not be; apart from that, and from
+        `plain` without anything behind it, what is printed is what was parsed.
         """
         if len(text) > _MAX_TEXT_CHARACTERS:
             raise FormatError(f"the reference is too long: {len(text)} characters")
@@ -83,6 +82,8 @@ class Reference:
         if len(fields) == 3:
             return cls(block_id, Suite.PLAIN, b"", index=index)
         suite = _parse_suite(_field(fields, 3, "suite"))
+        if suite is Suite.PLAIN:
+            return cls(block_id, suite, b"", _parse_path(fields[4:]), index)
         key = _parse_hex(_field(fields, 4, "key"), "key")
         return cls(block_id, suite, key, _parse_path(fields[5:]), index)
 
@@ -92,7 +93,10 @@ class Reference:
         return replace(self, path=(), index=False) if self.path or self.index else self
 
     def __str__(self) -> str:
-        seal = "" if self.suite is Suite.PLAIN else f"/{self.suite.value}/{self.key.hex()}"
+        if self.suite is not Suite.PLAIN:
+            seal = f"/{self.suite.value}/{self.key.hex()}"
+        else:
+            seal = f"/{self.suite.value}" if self.path or self.index else ""
         path = "".join("/" + quote_from_bytes(part, safe="") for part in self.path)
         return f"/sha256/{self.id.hex()}{seal}{path}{'/' if self.index else ''}"
 
@@ -158,14 +162,10 @@ def _parse_hex(text: str, what: str) -> bytes:
 
 def _parse_suite(text: str) -> Suite:
     try:
-        suite = Suite(text)
-        if suite is Suite.PLAIN:
-            raise ValueError
-        return suite
+        return Suite(text)
     except ValueError:
-        known = ", ".join(suite for suite in Suite if suite is not Suite.PLAIN)
         raise FormatError(
-            f"the suite {text[:40]!r} is unknown: this version opens {known}"
+            f"the suite {text[:40]!r} is unknown: this version opens {', '.join(Suite)}"
         ) from None
 
 

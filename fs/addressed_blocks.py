@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from libernet.blocks.ids import BlockId
-from libernet.blocks.reference import Reference, Suite
+from libernet.blocks.reference import Reference
 from libernet.blocks.source import BlockSource
 from libernet.fs.chunks import ChunkCache
 
@@ -21,11 +21,13 @@ class AddressedBlocks:
         self._chunks = chunks
         self.like = like
 
-    async def get(self, reference: Reference) -> bytes:
-        """Return the block as it is stored, or what it holds if the reference has a key.
+    async def stored(self, block_id: BlockId) -> bytes:
+        """Return a block as it is stored.
 
         Raises BlockNotFound, BlockCorrupt or a NetworkError when it cannot be had.
         """
-        if reference.suite is Suite.PLAIN:
-            return await self._source.get(reference.id, bytes)
+        return await self._source.get(block_id, bytes)
+
+    async def opened(self, reference: Reference) -> bytes:
+        """Return what a block holds; raises what `stored` does."""
         return await self._chunks.get(reference.block)

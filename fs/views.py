@@ -102,7 +102,10 @@ class VersionsFolder(FolderNode):
 
 
 class AddressFolder(FolderNode):
-    """`sha256/`, `sha256/ID/` and `sha256/ID/SUITE/`: answered from syntax alone, listed empty."""
+    """`sha256/`, `sha256/ID/` and `sha256/ID/SUITE/`: answered from syntax alone, listed empty.
+
+    Blocks that are not sealed have no key: `sha256/ID/plain/` is the bundle itself.
+    """
 
     __slots__ = ("_bundles", "_parts")
 
@@ -118,10 +121,12 @@ class AddressFolder(FolderNode):
             parts = (*self._parts, name.decode("ascii"))
             # Parsing the address with its missing parts filled in checks those that are there.
             filler = ("0" * 64, Suite.AES256GCM.value, "0" * 64)
-            reference = Reference.parse("/sha256/" + "/".join(parts + filler[len(parts) :]))
+            is_plain = parts[1:] == (Suite.PLAIN.value,)
+            whole = parts if is_plain else parts + filler[len(parts) :]
+            reference = Reference.parse("/sha256/" + "/".join(whole))
         except (UnicodeDecodeError, FormatError):
             raise os_error(errno.ENOENT) from None
-        if len(parts) == len(filler):
+        if parts == whole:
             root = self._bundles.folder(reference, self.appearance)
             await root.look_here()
             return root

@@ -4,6 +4,7 @@
 /sha256/ID/SUITE/KEY            what it holds; of a bundle, its document
 /sha256/ID/SUITE/KEY/           the file that a bundle names as its index, else its listing
 /sha256/ID/SUITE/KEY/PATH       a file in it; with a slash at the end, a folder
+/sha256/ID/plain...             the same of a block that is not sealed and has no key
 /sha256/like/ID                 blocks of which everybody may be told, by what their ids are like
 /sha384/SD_HASH/FILE            a stream of LBRYnet
 /metrics                        what the node counts, for Prometheus
@@ -50,8 +51,8 @@ _LIST_ENTRIES = 2_000  # listed at a time: half a megabyte
 _LIKE = "/sha256/like/"
 _METRICS = "/metrics"
 _ADDRESSES = (
-    "an address reads /sha256/ID, /sha256/ID/SUITE/KEY, /sha256/ID/SUITE/KEY/PATH or"
-    " /sha384/SD_HASH/FILE"
+    "an address reads /sha256/ID, /sha256/ID/SUITE/KEY, /sha256/ID/SUITE/KEY/PATH,"
+    " /sha256/ID/plain/PATH or /sha384/SD_HASH/FILE"
 )
 
 
@@ -116,6 +117,8 @@ class Site:
             case Reference() as reference:
                 if not reference.path and not reference.index:
                     return await self._block(request, reference)
+                if request.path == f"/sha256/{reference.id}/":
+                    return Answer(301, UNCHANGING | {"location": str(reference)})
                 return await self._shown(request, _place(reference), needed)
             case StreamAddress(sd_hash, name):
                 path = () if name is None else (name,)
@@ -134,12 +137,16 @@ class Site:
         return Answer(200 if found else 404, headers, json.dumps(found).encode())
 
     async def _block(self, request: Request, reference: Reference) -> Answer:
-        etag = f'"{reference.id}-{reference.suite}"'
+        is_stored = request.path == f"/sha256/{reference.id}"
+        etag = f'"{reference.id}"' if is_stored else f'"{reference.id}-{reference.suite}"'
         headers = UNCHANGING | STRANGERS | {"etag": etag}
         if is_known(request.headers, etag):
             return Answer(304, headers)
         try:
-            content = await self._blocks.get(reference)
+            if is_stored:
+                content = await self._blocks.stored(reference.id)
+            else:
+                content = await self._blocks.opened(reference)
         except BlockNotFound as error:
             raise Refusal(404, str(error)) from error
         status, span, more = _span(request, etag, len(content))
@@ -279,10 +286,9 @@ def parse_url_path(path: str) -> Reference | StreamAddress | LikeSearch:
 
 
 def _place(reference: Reference) -> _Place:
-    if not reference.key:
-        raise Refusal(404, f"a block without a key is no folder: {_ADDRESSES}")
-    fields = str(reference.block).split("/")
-    return _Place(tuple(each.encode() for each in fields[1:]), reference.path, reference.index)
+    key = (reference.key.hex(),) if reference.key else ()
+    top = ("sha256", str(reference.id), reference.suite.value, *key)
+    return _Place(tuple(each.encode() for each in top), reference.path, reference.index)
 
 
 def _span(request: Request, etag: str, size: int) -> tuple[int, range, dict[str, str]]:

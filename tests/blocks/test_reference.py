@@ -33,7 +33,14 @@ references = st.builds(
     key=st.binary(min_size=32, max_size=32),
     path=st.lists(names, max_size=5).map(tuple),
     index=st.booleans(),
-) | st.builds(Reference, ids, st.just(Suite.PLAIN), st.just(b""), index=st.booleans())
+) | st.builds(
+    Reference,
+    ids,
+    st.just(Suite.PLAIN),
+    st.just(b""),
+    path=st.lists(names, max_size=5).map(tuple),
+    index=st.booleans(),
+)
 # Texts that get past the first check: references with pieces taken out, doubled and replaced.
 mangled = st.builds(
     lambda text, start, length, new: text[:start] + new + text[start + length :],
@@ -85,6 +92,20 @@ def test_a_trailing_slash_asks_for_the_index(path: str) -> None:
     assert with_index.block == Reference.parse(ROOT)
 
 
+def test_what_leads_on_from_a_block_without_a_key_stands_behind_its_suite() -> None:
+    plain = Reference(BlockId.parse(ID), Suite.PLAIN, b"")
+    for text in (f"/sha256/{ID}", f"/sha256/{ID}/plain"):
+        assert Reference.parse(text) == plain
+    assert str(plain) == f"/sha256/{ID}"
+    for path, parts in (("/a%20b/c", (b"a b", b"c")), (f"/{KEY}", (KEY.encode(),))):
+        inside = Reference.parse(f"/sha256/{ID}/plain{path}")
+        assert inside == replace(plain, path=parts)
+        assert str(inside) == f"/sha256/{ID}/plain{path}"
+        assert inside.block == plain
+    for text in (f"/sha256/{ID}/", f"/sha256/{ID}/plain/"):
+        assert str(Reference.parse(text)) == f"/sha256/{ID}/plain/"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -106,8 +127,6 @@ def test_all_that_the_originals_write_is_read_and_printed_back(text: str) -> Non
         f"/sha256/like/{ID}/",
         f"/sha256/like/{ID[1:]}",
         "/sha256/like/",
-        f"/sha256/{ID}/plain/{KEY}",
-        f"/sha256/{ID}/plain",
         f"/sha256/{ID}/eas256/{KEY}",
         f"/sha256/{ID}/password/{KEY}",
         f"/sha256/{ID}//{KEY}",
@@ -146,6 +165,7 @@ def test_percent_encoding_need_not_be_canonical(text: str) -> None:
     ("text", "message"),
     [
         ("", "'' is no reference: a reference reads /sha256/ID[/SUITE/KEY[/PATH]]"),
+        (f"/sha256/{ID}/plain/..", "path part 1 is '..', which is no name"),
         ("/", "'/' is no reference"),
         ("sha256/" + ID, "is no reference"),
         ("/sha384/" + ID, "is no reference"),

@@ -86,7 +86,8 @@ async def test_the_mount_shows_its_five_folders(tmp_path: Path) -> None:
 
 async def test_an_address_is_a_folder_by_its_syntax_alone(tmp_path: Path) -> None:
     async with _running(tmp_path) as run:
-        for path in ("sha256", f"sha256/{_ID}", f"sha256/{_ID}/aes256gcm", _ADDRESS):
+        plain = f"sha256/{_ID}/plain"
+        for path in ("sha256", f"sha256/{_ID}", f"sha256/{_ID}/aes256gcm", _ADDRESS, plain):
             assert stat.S_ISDIR((await run.caller.stat(path)).look.mode), path
 
 
@@ -108,6 +109,8 @@ _NOT_THERE = [
     f"sha256/{_ID}/aes256gcm ",
     f"sha256/{_ID}/AES256GCM",
     f"sha256/{_ID}/rot13",
+    f"sha256/{_ID}/Plain",
+    "sha256/plain",
     f"sha256/{_ID}/aes256gcm/{_KEY.upper()}",
     f"sha256/{_ID}/aes256gcm/{_KEY[:-2]}",
     f"sha256/{_ID}/aes256gcm/%30c{_KEY[2:]}",
@@ -127,10 +130,11 @@ async def test_an_address_whose_block_nobody_has_says_so_when_it_is_looked_into(
     tmp_path: Path,
 ) -> None:
     async with _running(tmp_path) as run:
-        with pytest.raises(BlockNotFound):
-            await run.caller.names(_ADDRESS)
-        with pytest.raises(BlockNotFound):
-            await run.caller.stat(f"{_ADDRESS}/name")
+        for address in (_ADDRESS, f"sha256/{_ID}/plain"):
+            with pytest.raises(BlockNotFound):
+                await run.caller.names(address)
+            with pytest.raises(BlockNotFound):
+                await run.caller.stat(f"{address}/name")
 
 
 async def test_an_address_of_a_block_that_is_no_folder_says_so(tmp_path: Path) -> None:

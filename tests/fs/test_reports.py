@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from libernet.blocks.ids import BlockId
 from libernet.blocks.public_sealing import seal_public
-from libernet.blocks.reference import Reference
+from libernet.blocks.reference import Reference, Suite
 from libernet.fs.reports import DURABLE, PUBLISHED, REFERENCE
 from libernet.fs.tree import RENAME_EXCHANGE, Changes
 from tests.support.flat_json import main_file, serialized
@@ -153,6 +154,17 @@ async def test_bundles_of_the_original_have_references_too(node: SharingNode) ->
     assert await _ask(node, f"{top}/top", REFERENCE) == f"{reference}/top"
     assert await _ask(node, f"{top}/a/b c", REFERENCE) == f"{reference}/a/b%20c"
     assert await _ask(node, f"{top}/a/b c/\udcff", REFERENCE) == f"{reference}/a/b%20c/%FF"
+
+
+async def test_what_a_bundle_without_a_key_holds_has_references_that_lead_there(
+    node: SharingNode,
+) -> None:
+    bundle = serialized({"files": {"a/b c": main_file()}})
+    plain = Reference(BlockId.of(bundle), Suite.PLAIN, b"")
+    node.store.put(plain.id, bundle)
+    for top in ("bundles/" + await node.open(plain, "open"), f"sha256/{plain.id}/plain"):
+        assert await _ask(node, top, REFERENCE) == f"/sha256/{plain.id}"
+        assert await _ask(node, f"{top}/a/b c", REFERENCE) == f"/sha256/{plain.id}/plain/a/b%20c"
 
 
 async def test_the_folders_that_are_nobodys_have_none(node: SharingNode) -> None:

@@ -4,18 +4,21 @@ import base64
 import json
 import os
 import stat
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libernet.blocks.errors import LibernetError
-from libernet.blocks.public_sealing import seal_public
+from libernet.blocks.ids import BlockId
+from libernet.blocks.public_sealing import seal_public, without_suffix
 from libernet.blocks.reference import Reference, Suite
 from libernet.fs.web.answers import answer_for, media_type
 from libernet.fs.web.site import PIECE_BYTES
-from tests.support.flat_json import main_file
+from tests.support.flat_json import main_file, serialized
 from tests.support.original_bundles import original_bundles
 from tests.support.streams import VECTORS, blobs_of, content_of
 from tests.support.vectors import content, load
@@ -50,11 +53,7 @@ async def _shown(web: Web, address: str) -> dict[bytes, Any]:
     return found
 
 
-_NAMED = [
-    each.name
-    for each in original_bundles().values()
-    if each.tree is not None and each.reference.suite is not Suite.PLAIN
-]
+_NAMED = [each.name for each in original_bundles().values() if each.tree is not None]
 
 
 @pytest.mark.parametrize("name", _NAMED)
@@ -64,7 +63,7 @@ async def test_bundles_of_the_originals_are_shown_as_in_the_mount(
     original = original_bundles()[name]
     async with web_running(tmp_path) as web:
         web.put(original.blocks.items())
-        address = str(original.reference)
+        address = str(replace(original.reference, index=True)).removesuffix("/")
         found = await _shown(web, f"{address}/")
         expected = await web.caller.picture(address[1:])
         kinds = {stat.S_IFREG, stat.S_IFLNK}
@@ -146,9 +145,30 @@ async def test_blocks_of_the_originals_are_opened(tmp_path: Path, vector: dict[s
         stored = base64.b64decode(vector["stored_b64"])
         web.put([(reference.id, stored)])
         assert (await web.ask(f"/sha256/{reference.id}")).body == stored
-        if reference.suite is not Suite.PLAIN:
-            reply = await web.ask(vector["url"])
-            assert (reply.status, reply.body) == (200, content(vector, "plain"))
+        opened = await web.ask(str(replace(reference, index=True)).removesuffix("/"))
+        found = opened.body
+        if vector["like_suffixed"] and reference.suite is Suite.PLAIN:
+            found = without_suffix(found)  # which the address alone does not tell
+        assert (opened.status, found) == (200, content(vector, "plain"))
+
+
+async def test_a_block_without_a_key_is_stored_opened_and_a_bundle_by_addresses_of_their_own(
+    tmp_path: Path,
+) -> None:
+    async with web_running(tmp_path) as web:
+        document = serialized({"files": {"a b": web.file(b"a")}, "index": "a b"})
+        stored = zlib.compress(document)
+        block_id = BlockId.of(document)
+        web.put([(block_id, stored)])
+        tags = set()
+        for path, content in (("", stored), ("/plain", document), ("/plain/a%20b", b"a")):
+            reply = await web.ask(f"/sha256/{block_id}{path}")
+            assert (reply.status, reply.body) == (200, content)
+            tags.add(reply.headers["etag"])
+        assert len(tags) == 3
+        assert (await web.ask(f"/sha256/{block_id}/plain/")).body == b"a"
+        moved = await web.ask(f"/sha256/{block_id}/")
+        assert (moved.status, moved.headers["location"]) == (301, f"/sha256/{block_id}/plain/")
 
 
 async def test_like_answers_as_the_original_does(tmp_path: Path) -> None:
@@ -344,7 +364,7 @@ async def test_what_is_no_address_is_refused(tmp_path: Path, target: str) -> Non
         assert (await web.ask(target)).status == 400
 
 
-@pytest.mark.parametrize("target", ["/", "/backups/", "/favicon.ico", f"/sha256/{'ab' * 32}/"])
+@pytest.mark.parametrize("target", ["/", "/backups/", "/favicon.ico"])
 async def test_what_has_no_address_is_not_there(tmp_path: Path, target: str) -> None:
     async with web_running(tmp_path) as web:
         assert (await web.ask(target)).status == 404
