@@ -27,6 +27,7 @@ from libernet.blocks.entries import (
 from libernet.blocks.entry_checks import MAX_LINK_BYTES
 from libernet.blocks.errors import FormatError, UnknownVersion
 from libernet.blocks.flat_entries import FlatEntry, name_bytes, pack
+from libernet.blocks.json_objects import single_valued
 from libernet.blocks.names import check_name
 from libernet.blocks.reference import Reference
 
@@ -136,7 +137,7 @@ def _decode(plaintext: bytes) -> Any:
         raise FormatError(f"a bundle of {len(plaintext)} bytes is over {MAX_BUNDLE_BYTES}")
     try:
         return json.loads(
-            plaintext.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+            plaintext.decode(), object_pairs_hook=single_valued, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError as exc:
         raise FormatError(f"a bundle is not UTF-8: {exc}") from exc
@@ -144,13 +145,6 @@ def _decode(plaintext: bytes) -> Any:
         raise FormatError(f"a bundle is not JSON: {exc}") from exc
     except RecursionError:
         raise FormatError("a bundle is nested too deep") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FormatError("a bundle has two values for one key")
-    return found
 
 
 def _refuse_constant(text: str) -> float:

@@ -235,7 +235,8 @@ class BundleFolder(FolderNode):
         lacking = None
         if opened.growth is not None:
             lacking = opened.growth.lacking() if after else await opened.growth.grow()
-        await self._collect(opened, after, limit, found)
+        until = trio.current_time() + LOOK_SECONDS
+        lacking = await self._collect(opened, after, limit, found, until) or lacking
         if lacking is None:
             return found
         if not found:
@@ -243,21 +244,34 @@ class BundleFolder(FolderNode):
         return Incomplete(found, lacking)
 
     async def _collect(
-        self, opened: OpenedDocument, after: bytes, limit: int, found: list[tuple[bytes, Node]]
-    ) -> None:
-        """Add entries behind *after* to *found*, up to *limit*."""
-        listing = opened.listing
-        for page in listing.pages:
+        self,
+        opened: OpenedDocument,
+        after: bytes,
+        limit: int,
+        found: list[tuple[bytes, Node]],
+        until: float,
+    ) -> LibernetError | None:
+        """Add entries behind *after* to *found*, up to *limit*; return why some are lacking.
+
+        The pages behind one that cannot be had are looked into *until* a time.
+        """
+        lacking = None
+        for page in opened.listing.pages:
             if page.before is not None and page.before <= after:
                 continue
-            opened_page = await self._bundles.page(page, self._origin)
-            await self._collect(opened_page, after, limit, found)
-            if len(found) >= limit:
-                return
+            try:
+                opened_page = await self._bundles.page(page, self._origin)
+            except LibernetError as error:
+                lacking = error
+            else:
+                lacking = await self._collect(opened_page, after, limit, found, until) or lacking
+            if len(found) >= limit or (lacking is not None and trio.current_time() >= until):
+                return lacking
         names = opened.names
         start = bisect_right(names, after)
         for name in names[start : start + limit - len(found)]:
             found.append((name, self._node(name, opened.entry(name), opened)))
+        return lacking
 
     async def _list_of(self, name: bytes) -> OpenedDocument:
         """Return the document or page that has a name if any has."""

@@ -131,8 +131,11 @@ class Restorer:
         folder: FolderNode,
         below: list[tuple[bytes, FolderNode]],
     ) -> None:
-        """Restore what stands in a folder, and add the folders in it to *below*."""
-        after = b""
+        """Restore what stands in a folder, and add the folders in it to *below*.
+
+        Raises at the end why there is more.
+        """
+        after, lacking = b"", None
         while page := await folder.children(after, _PAGE_ENTRIES):
             for name, node in page:
                 full = os.path.join(path, name)
@@ -141,8 +144,10 @@ class Restorer:
                 else:
                     await self._entry(nursery, full, node)
             if isinstance(page, Incomplete):
-                raise page.error
+                lacking = page.error
             after = page[-1][0]
+        if lacking is not None:
+            raise lacking
 
     async def _entry(self, nursery: trio.Nursery, path: bytes, node: Node) -> None:
         look = node.appearance

@@ -224,6 +224,40 @@ def test_a_malformed_document_is_refused(document: Any) -> None:
     assert not isinstance(caught.value, UnknownVersion)
 
 
+_EMPTY = json.dumps(EMPTY)
+_FILE = json.dumps(FILE)
+_TWO_FILES = f'"files": {{"a": {_FILE}, "a": {_FILE}}}'
+_TWO_FOLDERS = f'"directories": {{"a": {json.dumps(FOLDER)}, "a": {json.dumps(FOLDER)}}}'
+_INLINED = f'"directories": {{"d": {{"document": {_EMPTY[:-1]}, {_TWO_FILES}}}}}}}'
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        _TWO_FILES,
+        _TWO_FOLDERS,
+        _INLINED,
+        f'"files": {{"a": {_FILE[:-1]}, "size": 3}}}}',
+        f'"files": {{}}, "files": {{"a": {_FILE}}}',
+        f'"files": {{"a": {_FILE}, "\\u0061": {_FILE}}}',
+        '"unknown": {"a": 1, "a": 2}',
+        '"unknown": ' + "9" * 10_000,
+    ],
+)
+def test_of_two_values_for_one_key_none_is_taken(added: str) -> None:
+    parse_document(f'{_EMPTY[:-1]}, "unknown": 1}}'.encode())
+    with pytest.raises(FormatError):
+        parse_document(f"{_EMPTY[:-1]}, {added}}}".encode())
+
+
+def test_a_list_of_parts_with_two_sizes_is_refused() -> None:
+    part = f'{{"size": 3, "url": "{URL}"}}'
+    written = f'{{"contents": [{part}], "version": 1}}'
+    assert parse_contents_list(written.encode(), size=3)
+    with pytest.raises(FormatError, match="two values for one key"):
+        parse_contents_list(written.replace('"size"', '"size": 2, "size"').encode(), size=3)
+
+
 @pytest.mark.parametrize(
     "plaintext",
     [

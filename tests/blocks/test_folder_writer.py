@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from libernet.blocks import folder_writer, page_writer
+from libernet.blocks import documents, folder_writer, page_writer
 from libernet.blocks.documents import (
     MAX_LEVELS,
     Attributes,
@@ -213,6 +213,28 @@ def folders(draw: st.DrawFn, depth: int = 3) -> Folder:
 def test_what_is_written_is_read_back(folder: Folder) -> None:
     blocks, reference = store(folder)
     assert read_folder(blocks, reference) == folder
+
+
+@given(folders())
+@settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+def test_what_is_written_is_parsed_once(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
+    blocks, reference = store(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(documents.json, "loads", refused_document)
+        read_folder(blocks, reference)
+
+
+def test_the_pages_and_lists_that_are_written_are_parsed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = {b"%05d" % number: small_file(number) for number in range(5000)}
+    blocks, reference = store(Folder(FOLDER, files | {b"x": File(FILE, parts(range(9000)))}))
+    assert len(blocks.plaintexts) > 5
+    monkeypatch.setattr(documents.json, "loads", refused_document)
+    read_folder(blocks, reference)
 
 
 @given(folders(), st.randoms(use_true_random=False))

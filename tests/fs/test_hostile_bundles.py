@@ -8,7 +8,8 @@ import pytest
 
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
-from tests.support.documents import EMPTY, Documents, document
+from libernet.fs.nodes import Incomplete
+from tests.support.documents import EMPTY, Documents
 from tests.support.hostile import half_hostile_tree, hostile_tops
 from tests.support.web import Web, web_running
 
@@ -78,19 +79,6 @@ async def test_what_is_bad_in_a_tree_spoils_nothing_else(tmp_path: Path) -> None
         assert (await web.ask(f"{address}/bad%20middle", range="bytes=0-2")).status in {206, 504}
 
 
-async def test_of_two_entries_of_one_name_in_a_document_one_is_shown(tmp_path: Path) -> None:
-    async with web_running(tmp_path) as web:
-        made = Documents()
-        entries = [made.file(content) for content in (b"first", b"second")]
-        text = str(document({"a": {}})).replace("'", '"')
-        names = ",".join(f'"a":{entry}'.replace("'", '"') for entry in entries)
-        reference = _put(web, made, text.replace('"a": {}', names).encode())
-        address = str(reference)
-        assert await web.caller.names(address[1:]) == ["a"]
-        assert await web.caller.read(f"{address[1:]}/a") == b"second"
-        assert (await web.ask(f"{address}/a")).body == b"second"
-
-
 async def test_a_page_is_shown_only_where_its_folder_says_what_is_in_it(tmp_path: Path) -> None:
     async with web_running(tmp_path) as web:
         made = Documents()
@@ -111,3 +99,37 @@ async def test_a_page_is_shown_only_where_its_folder_says_what_is_in_it(tmp_path
         with pytest.raises(FormatError, match="does not start with the name b'aa'"):
             await web.caller.read(f"{folders[1]}/c")
         assert await web.caller.names(folders[0]) == ["a", "b", "c"]
+
+
+_PAGES: dict[str, list[list[str]]] = {
+    "of a name in two pages": [["a", "b"], ["c", "d", "e"], ["e", "f"]],
+    "of a name in the page before": [["a", "b"], ["c", "d", "b"], ["e", "f"]],
+    "of a page that is lost": [["a", "b"], [], ["e", "f"]],
+}
+
+
+@pytest.mark.parametrize("pages", _PAGES.values(), ids=_PAGES)
+async def test_a_bad_page_spoils_its_own_names(tmp_path: Path, pages: list[list[str]]) -> None:
+    async with web_running(tmp_path) as web:
+        made = Documents()
+        listed = []
+        for first, names in zip("ace", pages, strict=True):
+            files = {name: made.file(name.encode()) for name in names}
+            page = made.folder({"version": 1, "files": files}) if names else made.lost(b"page")
+            listed.append({"first": first, "url": str(page)})
+        address = str(_put(web, made, json.dumps(EMPTY | {"pages": listed}).encode()))
+        for path, content in (("a", b"a"), ("b", b"b"), ("e", b"e"), ("f", b"f")):
+            assert await web.caller.read(f"{address[1:]}/{path}") == content
+        for path in "cd":
+            with pytest.raises(LibernetError):
+                await web.caller.read(f"{address[1:]}/{path}")
+        for limit in (1, 3, 100):
+            found, are_lacking = [b""], False
+            async with web.caller.at(address[1:]) as ino:
+                while shown := await web.node.namespace.children(ino, found[-1], limit):
+                    found += [name for name, _ in shown]
+                    are_lacking |= isinstance(shown, Incomplete)
+            assert (found[1:], are_lacking) == ([b"a", b"b", b"e", b"f"], True)
+        listing = await web.ask(f"{address}/", accept="application/json")
+        assert [each["name"] for each in listing.json["entries"]] == ["a", "b", "e", "f"]
+        assert listing.json["lacking"]

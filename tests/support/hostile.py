@@ -46,6 +46,8 @@ def hostile_tops(made: Documents) -> dict[str, bytes]:
         "no bundle": b"no bundle at all",
         "nothing": b"",
         "twice": b'{"files":{"a":{"contents":[],"modified":0,"size":0},"a":{}}}',
+        "own, twice": b'{"files":{"a":%s,"a":%s},' % (serialized(file), serialized(made.file(b"b")))
+        + serialized(document())[1:],
         "nested": b'{"files":{},"x":' + b"[" * 500_000 + b"]" * 500_000 + b"}",
         "own, million folders": b'{"version":1,"directories":{"a":{"document":' * 20_000,
     }
