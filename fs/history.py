@@ -47,8 +47,14 @@ class History:
         async with self._writing:
             found = [self._snapshots.get(number) for number in numbers]
             gone = [snapshot for snapshot in found if snapshot is not None]
-            await trio.to_thread.run_sync(self._commit_forgotten, gone)
+            # First here: what the journal forgot a collection takes, and who begins to read a
+            # snapshot that still stands here must have it to the end.
             self._snapshots.remove(snapshot.number for snapshot in gone)
+            try:
+                await trio.to_thread.run_sync(self._commit_forgotten, gone)
+            except BaseException:
+                self._snapshots.put_back(gone)
+                raise
         return gone
 
     def _commit_labels(self, snapshot: Snapshot) -> None:

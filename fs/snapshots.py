@@ -24,9 +24,15 @@ class Snapshots:
         self._all[snapshot.number] = snapshot
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Leave out snapshots that were just forgotten."""
+        """Leave out snapshots that are about to be forgotten."""
         for number in numbers:
             del self._all[number]
+
+    def put_back(self, snapshots: Iterable[Snapshot]) -> None:
+        """Take in again, each in its place, snapshots that could not be forgotten."""
+        for snapshot in snapshots:
+            self._all[snapshot.number] = snapshot
+        self._all = dict(sorted(self._all.items()))
 
     def get(self, number: int) -> Snapshot | None:
         """Return the snapshot with a number, None if it was forgotten."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from libernet.blocks.errors import BlockNotFound, FormatError, LibernetError
+from libernet.blocks.errors import BlockNotFound, FormatError, LibernetError, StoreFull
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 from libernet.blocks.store_index import BlockClass
@@ -298,6 +298,47 @@ async def test_a_snapshot_that_is_read_while_it_is_forgotten_is_given_up_afterwa
     node.node._chunks._chunks.clear()
     with pytest.raises(BlockNotFound):
         await file.read(0, len(content))
+
+
+async def test_nobody_begins_to_read_what_a_collection_may_already_take(
+    node: SharingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection may look into the journal as soon as a snapshot is gone from that."""
+    first, _ = await _versions(node, "b", 2)
+    commit = node.node.history._commit_forgotten
+    committed, may_end = threading.Event(), threading.Event()
+
+    def commit_and_wait(snapshots: Any) -> None:
+        commit(snapshots)
+        committed.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(node.node.history, "_commit_forgotten", commit_and_wait)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_forget, node, first)
+        await trio.to_thread.run_sync(committed.wait, 60)
+        try:
+            with pytest.raises(FileNotFoundError):
+                async with node.node.paths.lasting(f"snapshots/{first}"):
+                    pass
+        finally:
+            may_end.set()
+
+
+async def test_snapshots_that_cannot_be_forgotten_stay_in_their_places(
+    node: SharingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = await _versions(node, "b", 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(node.node.history, "_commit_forgotten", _full)
+        with pytest.raises(StoreFull):
+            await _forget(node, *paths[:2])
+    assert [f"b/{each['name']}" for each in await _list(node)] == paths
+    assert await _forget(node, keep={"last": 1}) == paths[:2]
+
+
+def _full(snapshots: object) -> None:
+    raise StoreFull("no space is left for the journal")
 
 
 async def _ignore(note: dict[str, Any]) -> None:
