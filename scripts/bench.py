@@ -2,11 +2,12 @@
 
 A large random file and a tree of files are copied in with `cp -a` until they are durable, and
 read back cold; each time into a new file system. Programs commit to a database, read here and
-there, and remove the tree. Sealing, storing and chunking are measured by themselves, and the
-search for ids like others. A shared file is read by URL and through the mount. Then a second node
-reads file and tree from a first, over loopback beside curl and btfs, and with a round trip of
-50 ms beside plain TCP; and a file from four slow nodes beside four curls. The DHT is tried in a
-simulated network of a thousand nodes.
+there, and remove the tree. The tree is backed up, restored and read in its snapshot beside restic
+and borg. Sealing, storing and chunking are measured by themselves, and the search for ids like
+others. A shared file is read by URL and through the mount. Then a second node reads file and tree
+from a first, over loopback beside curl and btfs, and with a round trip of 50 ms beside plain TCP;
+and a file from four slow nodes beside four curls. The DHT is tried in a simulated network of a
+thousand nodes.
 Medians, ratios and whether the marks are met go to stdout, all samples and facts about the
 machine to a JSON file.
 """
@@ -33,6 +34,7 @@ from benchmarks.remote import Remote
 from benchmarks.report import (
     DHT_ROWS,
     ENGINE_ROWS,
+    HISTORY_ROWS,
     MANY_ROWS,
     REMOTE_ROWS,
     URL_ROWS,
@@ -122,6 +124,7 @@ def _bench(options: argparse.Namespace) -> None:
     for text in (
         table(medians, [system.name for system in systems], titles),
         table(medians, ["sha256", "plain", "restic", Libernet.name], titles, ENGINE_ROWS),
+        table(medians, ["restic", "borg", Libernet.name], {}, HISTORY_ROWS),
         table(medians, ["thousand", Libernet.name], {}, MANY_ROWS),
         table(medians, ["mount", Libernet.name], {}, URL_ROWS),
         table(medians, ["curl", "btfs", "tcp", Libernet.name], {}, REMOTE_ROWS),

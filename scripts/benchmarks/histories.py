@@ -1,20 +1,15 @@
-"""Backing up, restoring and looking into old versions, beside restic."""
+"""Backing up, restoring and looking into old versions, beside restic and borg."""
 
 import os
 import shutil
-import subprocess
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.commands import BenchError, run
+from benchmarks.commands import run
 from benchmarks.corpus import READ_ALL, Corpus
-from benchmarks.machine import PROJECT, drop_caches, settle
+from benchmarks.keepers import KEEPERS, Keeper
+from benchmarks.machine import drop_caches, settle
 from benchmarks.rounds import Home, Samples, disk_bytes, say
-from benchmarks.systems import Libernet
-
-MAX_COMMAND_SECONDS = 300.0
 
 CHANGED_OF = 100
 """One file of so many is changed between two backups."""
@@ -32,138 +27,46 @@ class Histories:
         self._work = work
 
     def run(self, rounds: int) -> None:
-        """Do all of it *rounds* times, step by step with one and the other."""
+        """Do all of it *rounds* times, step by step with one and the others."""
+        kinds = [kind for kind in KEEPERS if kind.is_here()]
         for number in range(rounds):
+            # Whoever comes first in one round comes last in another.
+            turn = number % len(kinds)
             with Home(self._work / "history") as home:
                 tree = home / "tree"
                 run("cp", "-a", self._corpus.tree, tree)
-                kinds: list[_Restic | _Libernet] = [_Libernet(home, tree), _Restic(home, tree)]
-                if number % 2:
-                    kinds.reverse()
+                keepers = [kind(home, tree) for kind in (*kinds[turn:], *kinds[:turn])]
                 for step in ("first", "again", "restored", "read"):
                     if step == "again":
                         _change(tree)
-                    for kind in kinds:
-                        say(f"round {number + 1} of {rounds}: history, {step}, {kind.name}")
-                        self._step(step, kind, home)
-                for kind in kinds:
-                    kind.end()
+                    for keeper in keepers:
+                        say(f"round {number + 1} of {rounds}: history, {step}, {keeper.name}")
+                        self._step(step, keeper, home)
+                for keeper in keepers:
+                    keeper.end()
 
-    def _step(self, step: str, kind: "_Restic | _Libernet", home: Path) -> None:
+    def _step(self, step: str, keeper: Keeper, home: Path) -> None:
         settle(home)
         if step == "read":
-            with kind.versions() as newest:
+            with keeper.newest() as newest:
                 drop_caches(home)
-                self._record(step, kind.name, run("bash", "-c", READ_ALL, "bash", newest))
-            return
-        if step == "restored":
+                self._record(step, keeper, "bash", "-c", READ_ALL, "bash", newest)
+        elif step == "restored":
             target = home / "restored"
-            self._record(step, kind.name, run(*kind.restore(target), environment=kind.environment))
-            copy = next(path for path in (target / str(kind.tree)[1:], target) if path.exists())
-            run("diff", "-r", "--no-dereference", kind.tree, copy)
+            self._record(step, keeper, *keeper.restore(target))
+            copy = next(path for path in (target / str(keeper.tree)[1:], target) if path.exists())
+            run("diff", "-r", "--no-dereference", keeper.tree, copy)
             shutil.rmtree(target)
-            return
-        before = disk_bytes(kind.kept)
-        self._record(step, kind.name, run(*kind.backup(), environment=kind.environment))
-        if step == "again":
-            added = (disk_bytes(kind.kept) - before) / self._corpus.tree_bytes * 100
-            self.samples["history.added"][kind.name].append(added)
+        else:
+            before = disk_bytes(keeper.kept)
+            self._record(step, keeper, *keeper.backup())
+            if step == "again":
+                added = (disk_bytes(keeper.kept) - before) / self._corpus.tree_bytes * 100
+                self.samples["history.added"][keeper.name].append(added)
 
-    def _record(self, step: str, name: str, seconds: float) -> None:
-        self.samples[f"history.{step}"][name].append(seconds)
-
-
-class _Restic:
-    """A repository whose second version compresses."""
-
-    name = "restic"
-
-    def __init__(self, home: Path, tree: Path) -> None:
-        self.tree = tree
-        self.kept = home / "repository"
-        self._mountpoint = home / "restic"
-        self.environment = {**os.environ, "RESTIC_PASSWORD": "correct horse"}
-        self._command = ("restic", "-q", "--cache-dir", home / "cache", "-r", self.kept)
-        run(*self._command, "init", "--repository-version", "2", environment=self.environment)
-
-    def backup(self) -> tuple[str | Path, ...]:
-        return (*self._command, "backup", self.tree)
-
-    def restore(self, target: Path) -> tuple[str | Path, ...]:
-        return (*self._command, "restore", "latest", "--target", target)
-
-    def versions(self) -> "_Mounted":
-        return _Mounted(self._mount)
-
-    def _mount(self) -> tuple[Path, Callable[[], None]]:
-        self._mountpoint.mkdir()
-        process = subprocess.Popen(
-            [*self._command, "mount", self._mountpoint],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        newest = self._mountpoint / "snapshots" / "latest" / str(self.tree)[1:]
-        deadline = time.monotonic() + MAX_COMMAND_SECONDS
-        while not newest.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise BenchError("restic mount shows no snapshot")
-            time.sleep(0.05)
-
-        def end() -> None:
-            run("fusermount", "-u", self._mountpoint)
-            process.wait(MAX_COMMAND_SECONDS)
-
-        return newest, end
-
-    def end(self) -> None:
-        pass
-
-
-class _Libernet:
-    """A mounted node."""
-
-    name = "libernet"
-
-    def __init__(self, home: Path, tree: Path) -> None:
-        self.tree = tree
-        (home / "libernet").mkdir()
-        self._system = Libernet(home / "libernet")
-        self._system.mount()
-        self.kept = self._system.state
-        self.environment = None
-        self._command = (PROJECT / ".venv/bin/libernet", "--state", self.kept)
-
-    def backup(self) -> tuple[str | Path, ...]:
-        return (*self._command, "backup", self.tree, "tree")
-
-    def restore(self, target: Path) -> tuple[str | Path, ...]:
-        return (*self._command, "restore", "snapshots/tree/latest", target)
-
-    def versions(self) -> "_Mounted":
-        return _Mounted(self._mount)
-
-    def _mount(self) -> tuple[Path, Callable[[], None]]:
-        self._system.unmount()  # neither the kernel nor the process remembers anything
-        self._system.mount()
-        return self._system.mountpoint / "snapshots" / "tree" / "latest" / "", lambda: None
-
-    def end(self) -> None:
-        self._system.unmount()
-
-
-class _Mounted:
-    """The newest version as a folder, while the body runs."""
-
-    def __init__(self, mount: Callable[[], tuple[Path, Callable[[], None]]]) -> None:
-        self._mount = mount
-
-    def __enter__(self) -> Path:
-        newest, self._end = self._mount()
-        return newest.resolve()
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def _record(self, step: str, keeper: Keeper, *command: str | Path) -> None:
+        seconds = run(*command, environment=keeper.environment)
+        self.samples[f"history.{step}"][keeper.name].append(seconds)
 
 
 def _change(tree: Path) -> None:

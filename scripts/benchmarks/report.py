@@ -66,11 +66,6 @@ ENGINE_ROWS = (
     Row("engine.lookup_memory", "  memory", "MiB"),
     Row("space.blocks", "tree: blocks on the disk", "MiB"),
     Row("space.all", "  with the journal", "MiB"),
-    Row("history.first", "tree backed up"),
-    Row("history.again", "  again, 1 % changed"),
-    Row("history.added", "  of its bytes added", "%"),
-    Row("history.restored", "  restored"),
-    Row("history.read", "  read in the snapshot, cold"),
     Row("snapshots.listed", "1,000 snapshots: listed", "ms"),
     Row("snapshots.forgotten", "  900 forgotten and pruned"),
     Row("listing.wide.opened", "10^6 in a folder: open", "ms"),
@@ -84,6 +79,15 @@ ENGINE_ROWS = (
     Row("engine.inserted", "1 GiB, 4 KiB inserted: new", "%"),
 )
 """What is measured beside hashing alone, and beside plain files that are fsynced."""
+
+HISTORY_ROWS = (
+    Row("history.first", "tree backed up"),
+    Row("history.again", "  again, 1 % changed"),
+    Row("history.added", "  of its bytes added", "%"),
+    Row("history.restored", "  restored"),
+    Row("history.read", "  read in the snapshot, cold"),
+)
+"""What is done with versions of the tree, beside restic and borg."""
 
 MANY_ROWS = (
     Row("many.stat", "10^6 files: stat of 1,000", "ms"),
