@@ -168,6 +168,12 @@ class FileEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
             raise ValueError("the parts of this file stand in its part_lists()")
         return [keys.part() for keys in self.contents or ()]
 
+    def stored_bytes(self) -> int:
+        """Return how many bytes are in no hole; of a spilled file all count as such."""
+        if self.contents is None:
+            return self.size
+        return sum(keys.size for keys in self.contents if keys.url is not None)
+
     def part_lists(self) -> list[Part]:
         """Return the lists in file order, each as a part whose block `parse_contents_list` reads.
 

@@ -64,6 +64,10 @@ class Backups:
         """Return up to *limit* of a folder's entries behind the name *after*, by name."""
         return self._tree.children(parent, after, limit)
 
+    def stored_bytes(self, inode: Inode) -> int:
+        """Return how many bytes of it take room: of a file those that are in no hole."""
+        return self._files.stored_bytes(inode) if inode.is_file else inode.size
+
     def is_known(self, ino: int) -> bool:
         """Return whether the view was given an inode, and may keep something of it."""
         return ino == ROOT_INO or ino in self._known

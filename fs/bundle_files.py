@@ -93,6 +93,9 @@ class BundleFile(FileNode):
     def address(self) -> str:
         return self._place.address(self._origin)
 
+    def stored_bytes(self) -> int:
+        return self._entry.stored_bytes()
+
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         end = min(offset + size, self.appearance.size)
         if offset >= end:

@@ -16,7 +16,7 @@ from libernet.blocks.chunking import Chunker
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.fs.chunks import ChunkCache
-from libernet.fs.content import ContentMap, Extent, Piece
+from libernet.fs.content import SPARSE_BYTES, ContentMap, Extent, Piece
 from libernet.fs.inode import Inode
 from libernet.fs.journal import Batch
 from libernet.fs.open_content import FrozenContents, OpenContent
@@ -82,6 +82,15 @@ class Files(SealOwner):
     def memory_bytes(self) -> int:
         """How many bytes of files only memory has."""
         return self._memory_bytes
+
+    def stored_bytes(self, inode: Inode) -> int:
+        """Return how much of a file is in no hole; of a small one that is at rest, all of it."""
+        content = self._contents.get(inode.ino)
+        if content is not None:
+            return content.map.stored_bytes
+        if inode.size < SPARSE_BYTES:
+            return inode.size
+        return self._reader.stored_bytes(inode.ino)
 
     def is_committed(self, ino: int) -> bool:
         """Return whether all of a file's content is as the journal has it."""

@@ -136,6 +136,12 @@ class JournalReader:
         )
         return [_extent(row) for row in rows]
 
+    def stored_bytes(self, ino: int) -> int:
+        """Return how many bytes of a file are in no hole."""
+        row = self._one("SELECT COALESCE(SUM(length), 0) FROM extent WHERE ino = ?", ino)
+        assert row is not None, "a sum is always one row"
+        return int(row[0])
+
     def xattrs(self, ino: int) -> Mapping[bytes, bytes]:
         """Return the extended attributes of an inode, by name."""
         rows = self._connection.execute(

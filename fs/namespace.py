@@ -54,13 +54,17 @@ class Stat(Protocol):
 
 
 class Entry:
-    """A number of the tree with what stat shows of it; `is_lasting` when a view may keep it."""
+    """A number of the tree with what stat shows of it; `is_lasting` when a view may keep it.
 
-    __slots__ = ("ino", "is_lasting", "look")
+    *stored_bytes* of it are in no hole.
+    """
 
-    def __init__(self, ino: int, look: Stat, *, is_lasting: bool = True) -> None:
+    __slots__ = ("ino", "is_lasting", "look", "stored_bytes")
+
+    def __init__(self, ino: int, look: Stat, stored_bytes: int, *, is_lasting: bool = True) -> None:
         self.ino = ino
         self.look = look
+        self.stored_bytes = stored_bytes
         self.is_lasting = is_lasting
 
 
@@ -119,9 +123,8 @@ class Namespace:
     async def stat(self, ino: int) -> Entry:
         """Return how something looks now."""
         if self._is_backup(ino):
-            return Entry(ino, self._backups.inode(ino))
-        node = await self._nodes.node(ino)
-        return Entry(ino, node.appearance, is_lasting=node.is_lasting)
+            return self._entry(self._backups.inode(ino))
+        return _node_entry(ino, await self._nodes.node(ino))
 
     async def children(
         self, ino: int, after: bytes, limit: int
@@ -157,9 +160,8 @@ class Namespace:
         """Give the number of what *name* in a folder leads to."""
         if isinstance(found, Inode):
             self._backups.remember(found.ino)
-            return Entry(found.ino, found)
-        ino = self._nodes.number(parent, name, found)
-        return Entry(ino, found.appearance, is_lasting=found.is_lasting)
+            return self._entry(found)
+        return _node_entry(self._nodes.number(parent, name, found), found)
 
     def forget(self, ino: int, times: int) -> None:
         """Note that a number that was given so many *times* is needed no longer."""
@@ -236,7 +238,7 @@ class Namespace:
     async def set_attributes(self, ino: int, changes: Changes, size: int | None) -> Entry:
         """Change attributes and, for a file, its size."""
         self._check_writable(ino)
-        return Entry(ino, await self._backups.set_attributes(ino, changes, size))
+        return self._entry(await self._backups.set_attributes(ino, changes, size))
 
     async def xattr(self, ino: int, name: bytes) -> bytes | None:
         """Return the value of an extended attribute, None if there is none."""
@@ -303,6 +305,9 @@ class Namespace:
         """Return whether nothing at or below a number can be changed."""
         return not self._is_backup(ino)
 
+    def _entry(self, inode: Inode) -> Entry:
+        return Entry(inode.ino, inode, self._backups.stored_bytes(inode))
+
     def _is_backup(self, ino: int) -> bool:
         return MOUNT_INO < ino < FIRST_VIEW_INO
 
@@ -315,3 +320,7 @@ class Namespace:
         if not isinstance(node, FolderNode):
             raise os_error(errno.ENOTDIR)
         return node
+
+
+def _node_entry(ino: int, node: Node) -> Entry:
+    return Entry(ino, node.appearance, node.stored_bytes(), is_lasting=node.is_lasting)

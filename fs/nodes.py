@@ -82,6 +82,10 @@ class Node:
     def identity(self) -> Hashable:
         return None
 
+    def stored_bytes(self) -> int:
+        """Return how many of its bytes are in no hole, as far as is known."""
+        return self.appearance.size
+
     def address(self) -> str | None:
         """Return a reference that leads to it, None if there is none."""
         return None

@@ -393,7 +393,7 @@ def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     attributes.st_rdev = look.rdev
     attributes.st_size = look.size
     attributes.st_blksize = 1024 * 1024  # the most that one request carries
-    attributes.st_blocks = -(-look.size // 512)
+    attributes.st_blocks = -(-entry.stored_bytes // 512)
     attributes.st_atime_ns = look.atime_ns
     attributes.st_mtime_ns = look.mtime_ns
     attributes.st_ctime_ns = look.ctime_ns

@@ -162,6 +162,10 @@ class ContentMachine(RuleBasedStateMachine):
         in_memory = [extent.length for extent in self.map if extent.piece.buffer is not None]
         assert self.map.memory_bytes == sum(in_memory)
 
+    @invariant()
+    def counts_what_is_in_no_hole(self) -> None:
+        assert self.map.stored_bytes == sum(cell is not None for cell in self.cells)
+
 
 ContentMachine.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
 TestContentMap = ContentMachine.TestCase

@@ -150,3 +150,12 @@ def test_blocks_hold_all_bytes(root: Actor) -> None:
     with root.opened("file", os.O_WRONLY) as file:
         os.fsync(file)
     assert 1_000_000 <= root.stat("file").st_blocks * 512 < 1_100_000
+
+
+def test_holes_take_no_blocks(root: Actor) -> None:
+    with root.opened("file", os.O_WRONLY | os.O_CREAT) as file:
+        os.pwrite(file, b"x" * 100_000, 5_000_000)
+        os.ftruncate(file, 20_000_000)
+        assert 100_000 <= os.fstat(file).st_blocks * 512 < 200_000
+        os.fsync(file)
+    assert 100_000 <= root.stat("file").st_blocks * 512 < 200_000
