@@ -2,25 +2,27 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import TypeVar
 
 from libernet.blocks.documents import (
     Document,
     FileEntry,
+    FolderEntry,
     Listing,
     Page,
     parse_contents_list,
     parse_document,
     parse_page,
 )
-from libernet.blocks.errors import LibernetError
+from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.flat_bundles import FlatBundle, parse_bundle, parse_sub_bundle
 from libernet.blocks.flat_entries import FlatEntry
 from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference
 
 _NOBODY = (0, 0)  # whose files they are makes no difference here
+
+_MAX_PATH_BYTES = 4096  # paths are told to people; folders may be nested much deeper
 
 _Parsed = TypeVar("_Parsed")
 
@@ -31,7 +33,10 @@ class Needs:
     *read* returns the plaintext of a document; *enter* is told its block, and says whether it is
     met for the first time: what was walked through once is not walked through again, in whatever
     bundle it stands. A document that cannot be read ends the walk with the error, unless there is
-    somebody to tell it to: then the walk goes on without that document.
+    somebody to tell it to: then the walk goes on without that document. So it is with entries that
+    say nonsense, which have no reference to tell.
+    State: path, of what needs the block that was yielded last, from the top and with a slash before
+    each name.
     """
 
     def __init__(
@@ -39,8 +44,9 @@ class Needs:
         read: Callable[[Reference], bytes],
         enter: Callable[[BlockId], bool],
         *,
-        unreadable: Callable[[Reference, LibernetError], None] | None = None,
+        unreadable: Callable[[Reference | None, LibernetError], None] | None = None,
     ) -> None:
+        self.path = b""
         self._read = read
         self._enter = enter
         self._unreadable = unreadable
@@ -52,6 +58,7 @@ class Needs:
         """
         if not self._enter(reference.id):
             return
+        self.path = b""
         for bundle in self._parsed(reference, parse_bundle, _NOBODY):
             if isinstance(bundle, FlatBundle):
                 yield from self._of_flat(bundle)
@@ -65,26 +72,42 @@ class Needs:
         try:
             return [parse(self._read(reference), *context)]
         except LibernetError as exc:
-            if self._unreadable is None:
-                raise
-            self._unreadable(reference, exc)
+            self._tell(reference, exc)
             return []
+
+    def _tell(self, reference: Reference | None, error: LibernetError) -> None:
+        if self._unreadable is None:
+            raise error
+        self._unreadable(reference, error)
 
     def _of_listing(self, top: Listing) -> Iterator[BlockId]:
         # What opens them waits, and not the documents: there may be thousands below one.
-        waiting: list[Listing | Page | Reference] = [top]
+        waiting: list[tuple[bytes, Listing | Page | Reference]] = [(b"", top)]
         while waiting:
-            for listing in self._opened(waiting.pop()):
+            path, what = waiting.pop()
+            self.path = path
+            for listing in self._opened(what):
                 if isinstance(listing, Document):
                     yield from (each.id for each in listing.attributes.xattr_urls.values())
-                for file in listing.files.values():
+                for name, file in listing.files.items():
+                    self.path = _below(path, name)
                     yield from self._of_file(file)
-                waiting.extend(page for page in listing.pages if self._enter(page.reference().id))
-                for folder in listing.folders.values():
+                self.path = path
+                waiting += ((path, page) for page in listing.pages if self._is_new(page))
+                for name, folder in listing.folders.items():
+                    below = self.path = _below(path, name)
                     if folder.document is not None:
-                        waiting.append(folder.document)
-                    elif self._enter(folder.reference().id):
-                        waiting.append(folder.reference())
+                        waiting.append((below, folder.document))
+                    elif self._is_new(folder):
+                        waiting.append((below, folder.reference()))
+
+    def _is_new(self, entry: Page | FolderEntry) -> bool:
+        """Say whether an entry has a document that was not walked through."""
+        try:
+            return self._enter(entry.reference().id)
+        except FormatError as exc:
+            self._tell(None, exc)
+            return False
 
     def _opened(self, what: Listing | Page | Reference) -> Sequence[Listing]:
         """Return what lists entries, nothing when it cannot be read."""
@@ -98,19 +121,31 @@ class Needs:
         yield from self._of_listing(top.document)
         waiting = [reference for reference in top.bundles if self._enter(reference.id)]
         while waiting:
+            self.path = b""
             folder = top.document.attributes
             for bundle in self._parsed(waiting.pop(), parse_sub_bundle, _NOBODY, folder):
                 yield from self._of_listing(bundle.document)
                 waiting.extend(each for each in bundle.bundles if self._enter(each.id))
 
     def _of_file(self, entry: FileEntry) -> Iterator[BlockId]:
-        parts = [] if entry.spilled else entry.parts()
-        for each in entry.part_lists():
+        try:
+            parts = [] if entry.spilled else entry.parts()
+            lists = entry.part_lists()
+            if isinstance(entry, FlatEntry):
+                parts += [keys.part() for keys in entry.rsrc or ()]
+            xattrs = entry.attributes().xattr_urls.values()
+        except FormatError as exc:
+            self._tell(None, exc)
+            return
+        yield from (each.id for each in xattrs)
+        yield from (part.reference.id for part in parts if part.reference is not None)
+        for each in lists:
             assert each.reference is not None
             if self._enter(each.reference.id):
                 parse = partial(parse_contents_list, size=each.size)
-                parts += chain.from_iterable(self._parsed(each.reference, parse))
-        if isinstance(entry, FlatEntry):
-            parts += [keys.part() for keys in entry.rsrc or ()]
-        yield from (each.id for each in entry.attributes().xattr_urls.values())
-        yield from (part.reference.id for part in parts if part.reference is not None)
+                for parsed in self._parsed(each.reference, parse):
+                    yield from (part.reference.id for part in parsed if part.reference is not None)
+
+
+def _below(path: bytes, name: bytes) -> bytes:
+    return path if len(path) > _MAX_PATH_BYTES else path + b"/" + name

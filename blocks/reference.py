@@ -14,7 +14,9 @@ KEY_BYTES = 32
 
 _ID_BYTES = 32
 _LIKE = "/sha256/like/"
-_SCHEME = "libernet:"
+SCHEME = "libernet:"
+"""What links begin with."""
+
 _SHAPE = "a reference reads /sha256/ID[/SUITE/KEY[/PATH]] or /sha256/ID/plain[/PATH]"
 _HEX_DIGITS = 64
 _NOT_HEX = re.compile(r"[^0-9a-f]")
@@ -123,21 +125,21 @@ def parse_address(text: str) -> Reference | LikeSearch:
     return LikeSearch.parse(text) if text.startswith(_LIKE) else Reference.parse(text)
 
 
-def link_of(reference: Reference) -> str:
-    """Return the link that opens *reference* from a desktop: `libernet:/sha256/...`."""
-    return f"{_SCHEME}{reference}"
-
-
 def parse_link(text: str) -> Reference:
     """Return the reference that a person typed or clicked, with or without `libernet:` before it.
 
     Slashes behind the colon are accepted as browsers write them (`libernet:///sha256/...`). Raises
     FormatError.
     """
-    if text[: len(_SCHEME)].lower() == _SCHEME:
-        rest = text[len(_SCHEME) :]
-        text = rest[2:] if rest.startswith("///") else rest
-    return Reference.parse(text)
+    return Reference.parse(without_scheme(text))
+
+
+def without_scheme(text: str) -> str:
+    """Return a link without `libernet:`, and anything else as it is."""
+    if text[: len(SCHEME)].lower() != SCHEME:
+        return text
+    rest = text[len(SCHEME) :]
+    return rest[2:] if rest.startswith("///") else rest
 
 
 def _field(fields: list[str], index: int, what: str) -> str:

@@ -8,7 +8,7 @@ from libernet.fs.control_client import nobody
 from libernet.fs.lock import holder
 from libernet.fs.places import Places
 
-_TOP_FOLDERS = ("backups", "snapshots", "bundles")
+_TOP_FOLDERS = ("backups", "snapshots", "bundles", "sha256", "sha384")
 
 
 def inside_mount(places: Places, path: str) -> str:

@@ -8,7 +8,7 @@ import click
 
 from libernet.fs.control_client import ask
 from libernet.fs.places import Places
-from libernet.fs.progress_line import is_watched, progress_line
+from libernet.fs.progress_line import is_watched, printable, progress_line
 
 EX_INCOMPLETE = 3
 
@@ -34,5 +34,5 @@ def copy(
     for path, why in answer.get("skipped", {}).items():
         click.echo(f"skipped: {path}: {why}", err=True)
     for path, why in answer["errors"].items():
-        click.echo(f"{failed}: {path}: {why}", err=True)
+        click.echo(f"{failed}: {printable(path)}: {why}", err=True)
     return EX_INCOMPLETE if answer["errors"] else 0

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
+from libernet.blocks.addresses import parse_opening
 from libernet.blocks.errors import FormatError
-from libernet.blocks.reference import parse_link
 from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
 from libernet.fs.places import Places
-from libernet.fs.progress_line import progress_line
+from libernet.fs.progress_line import printable, progress_line
 
 NOTE_SECONDS = 60.0
 
@@ -25,7 +25,7 @@ EX_INCOMPLETE = 3
 @with_json
 @click.pass_obj
 def fetch(places: Places, what: str, *, pin: bool, unpin: bool, as_json: bool) -> int:
-    """Bring all of a bundle here: what REFERENCE opens, or what is open as bundles/NAME.
+    """Bring all of a bundle or stream here: what REFERENCE opens, or is open as bundles/NAME.
 
     What is here already is not asked for again, so an interrupted fetch goes on where it was. The
     exit code is 3 where blocks could not be had, or not be kept.
@@ -33,7 +33,7 @@ def fetch(places: Places, what: str, *, pin: bool, unpin: bool, as_json: bool) -
     if pin and unpin:
         raise click.UsageError("either --pin or --unpin")
     try:
-        wanted: dict[str, Any] = {"reference": str(parse_link(what))}
+        wanted: dict[str, Any] = {"reference": str(parse_opening(what))}
     except FormatError:
         wanted = {"name": what.removeprefix("bundles/")}
     with progress_line("blocks", is_quiet=as_json) as hear:
@@ -48,8 +48,8 @@ def fetch(places: Places, what: str, *, pin: bool, unpin: bool, as_json: bool) -
         )
     if answer["failed"]:
         click.echo(f"{answer['failed']} blocks could not be had, among them:", err=True)
-        for block_id, why in answer["errors"].items():
-            click.echo(f"  {block_id}: {why}", err=True)
+        for path, why in answer["errors"].items():
+            click.echo(f"  {printable(path)}: {why}", err=True)
     if answer["not_kept"]:
         click.echo(f"{answer['not_kept']} blocks found no room in the cache", err=True)
     return EX_INCOMPLETE if answer["failed"] or answer["not_kept"] else 0

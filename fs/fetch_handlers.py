@@ -4,6 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from libernet.blocks.addresses import Address, parse_opening
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
 from libernet.fs.beside import telling
@@ -23,29 +24,29 @@ class FetchHandlers:
 
     async def fetch(self, arguments: Answer, tell: Tell) -> Answer:
         """Bring a bundle here, with a note each half second, or let go of its pins."""
-        reference = self._reference(arguments)
+        address = self._address(arguments)
         fetched = Fetched()
         if arguments.get("unpin") is True:
-            await self._fetching.unpin(reference)
+            await self._fetching.unpin(address)
         else:
             is_pinned = arguments.get("pin") is True
             async with telling(tell, partial(_note, fetched)):
-                await self._fetching.fetch(reference, fetched, pin=is_pinned)
+                await self._fetching.fetch(address, fetched, pin=is_pinned)
         return asdict(fetched)
 
-    def _reference(self, arguments: Answer) -> Reference:
+    def _address(self, arguments: Answer) -> Address:
         text, name = arguments.get("reference"), arguments.get("name")
         if isinstance(name, str):
-            opened = self._shelf.references().get(name.encode("utf-8", "surrogateescape"))
+            opened = self._shelf.opened().get(name.encode("utf-8", "surrogateescape"))
             if opened is None:
                 raise LibernetError(f"no bundle named {name!r} is open")
             return opened
         if not isinstance(text, str):
             raise FormatError("this needs a reference, or the name of an opened bundle")
-        reference = Reference.parse(text)
-        if reference.path or reference.index:
+        address = parse_opening(text)
+        if isinstance(address, Reference) and (address.path or address.index):
             raise FormatError("fetch the reference without the path behind its key")
-        return reference
+        return address
 
 
 def _note(fetched: Fetched) -> Answer:
@@ -54,5 +55,5 @@ def _note(fetched: Fetched) -> Answer:
         "done": fetched.done,
         "bytes": fetched.fetched_bytes,
         "of": fetched.needed if fetched.is_known else None,
-        "current": "",
+        "current": fetched.current,
     }

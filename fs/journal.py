@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from libernet.blocks.addresses import Address
 from libernet.blocks.reference import Reference
 from libernet.fs import journal_schema
 from libernet.fs.content import Extent
@@ -143,11 +144,11 @@ class Journal:
         assert recorded.lastrowid is not None
         return recorded.lastrowid
 
-    def record_opened(self, name: bytes, reference: Reference, opened_ns: int) -> None:
+    def record_opened(self, name: bytes, address: Address, opened_ns: int) -> None:
         """Commit that a bundle is open under a name."""
         with self.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO opened VALUES (?, ?, ?)", (name, str(reference), opened_ns)
+                "INSERT OR REPLACE INTO opened VALUES (?, ?, ?)", (name, str(address), opened_ns)
             )
 
     def record_closed(self, name: bytes) -> None:

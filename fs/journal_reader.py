@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from libernet.blocks.addresses import Address, parse_opening
 from libernet.blocks.ids import BlockId
 from libernet.blocks.page_writer import StoredPage
 from libernet.blocks.reference import Reference, Suite
@@ -230,10 +231,10 @@ class JournalReader:
             for number, backup, backup_name, name, url, generation, at, note, files, size in rows
         ]
 
-    def opened(self) -> dict[bytes, Reference]:
-        """Return the bundles that are open, by name."""
+    def opened(self) -> dict[bytes, Address]:
+        """Return the bundles and streams that are open, by name."""
         rows = self._connection.execute("SELECT name, reference FROM opened ORDER BY name")
-        return {name: Reference.parse(reference) for name, reference in rows}
+        return {name: parse_opening(address) for name, address in rows}
 
     def shares(self) -> list[Reference]:
         """Return the references that were handed out."""

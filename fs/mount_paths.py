@@ -5,8 +5,9 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
+from libernet.blocks.addresses import Address
 from libernet.blocks.errors import LibernetError
-from libernet.blocks.reference import Reference
+from libernet.blocks.reference import Reference, Suite
 from libernet.fs.bundle_view import BundleFolder, Bundles
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.leases import Leases
@@ -16,8 +17,10 @@ from libernet.fs.snapshots import Snapshots
 from libernet.fs.tree import Tree, os_error
 from libernet.fs.views import LatestLink
 
-_WHOLE = {"backups": 2, "snapshots": 3, "bundles": 2}
+_WHOLE = {"backups": 2, "snapshots": 3, "bundles": 2, "sha256": 4, "sha384": 2}
 """Of how many parts the path of a whole tree consists, by the folder that all those stand in."""
+
+_PLAIN = 2  # where the suite stands in an address; behind this one there is no key
 
 
 class MountPaths:
@@ -58,11 +61,11 @@ class MountPaths:
 
     async def _at(self, path: str) -> tuple[bytes, Node]:
         parts = parts_of(path)
-        whole = _WHOLE.get(parts[0]) if parts else None
-        if whole is None or len(parts) < whole:
+        if not _is_in_one_tree(parts):
             raise LibernetError(
-                f"{path!r} is neither a backup (backups/NAME), a snapshot (snapshots/NAME/TIME) nor"
-                " an opened bundle (bundles/NAME), and in none of them"
+                f"{path!r} is neither a backup (backups/NAME), a snapshot (snapshots/NAME/TIME), an"
+                " opened bundle (bundles/NAME) nor an address (sha256/ID/SUITE/KEY, sha256/ID/plain"
+                " or sha384/SD_HASH), and in none of them"
             )
         names = [os.fsencode(part) for part in parts]
         node: Node = self._root
@@ -73,14 +76,19 @@ class MountPaths:
             node = await _below(node, name)
         return os.fsencode(parts[-1]), node
 
-    async def opened(self, reference: Reference) -> tuple[bytes, Node]:
+    async def opened(self, address: Address) -> tuple[bytes, Node]:
         """Return the name and node of what a reference leads to; its own name is its id.
 
         Raises LibernetError where it cannot be read, and OSError where there is nothing.
         """
-        node: Node = self._bundles.folder(reference.block, self._root.appearance)
-        name = str(reference.id).encode()
-        for name in reference.path:
+        if isinstance(address, Reference):
+            node: Node = self._bundles.folder(address.block, self._root.appearance)
+            name, path = str(address.id).encode(), address.path
+        else:
+            file = () if address.file_name is None else (address.file_name,)
+            name, path = b"sha384", (str(address.sd_hash).encode(), *file)
+            node = await self._root.lookup(name)
+        for name in path:
             node = await _below(node, name)
         return name, node
 
@@ -103,6 +111,17 @@ class MountPaths:
         return self._bundles.folder(snapshot.reference, self._root.appearance)
 
 
+def is_ours(path: str) -> bool:
+    """Return whether what stands at a path was made here, and not by whoever gave a reference."""
+    return parts_of(path)[:1] in (["backups"], ["snapshots"])
+
+
+def _is_in_one_tree(parts: list[str]) -> bool:
+    if not parts or parts[0] not in _WHOLE:
+        return False
+    return len(parts) >= _WHOLE[parts[0]] or parts[_PLAIN:] == [Suite.PLAIN.value]
+
+
 async def _whole(name: str, node: Node) -> BundleFolder:
     if not isinstance(node, BundleFolder):
         raise LibernetError(f"{name!r} is no folder")
@@ -114,7 +133,7 @@ async def _whole(name: str, node: Node) -> BundleFolder:
 
 def _opening(path: str, node: Node) -> list[Reference]:
     """Return what opens a node of one's own: what others made goes with the cache."""
-    address = None if parts_of(path)[:1] == ["bundles"] else node.address()
+    address = node.address() if is_ours(path) else None
     return [] if address is None else [Reference.parse(address).block]
 
 

@@ -233,7 +233,7 @@ class LocalNode:
     def _root(self, look: Appearance, bundles: Bundles, streams: Streams) -> FolderNode:
         """Return the folder that is mounted; `backups/` is added by the namespace."""
         entries: dict[bytes, Node] = {
-            b"bundles": ShelfFolder(look, self.shelf, bundles),
+            b"bundles": ShelfFolder(look, self.shelf, bundles, streams),
             b"snapshots": SnapshotsFolder(look, self.snapshots, bundles),
             b"sha256": AddressFolder(look, bundles),
             b"sha384": StreamsFolder(look, streams),

@@ -8,8 +8,9 @@ from typing import Any
 import trio
 
 from libernet import __version__
+from libernet.blocks.addresses import Address, parse_opening, without_path
 from libernet.blocks.errors import FormatError, LibernetError
-from libernet.blocks.reference import Reference, parse_link
+from libernet.blocks.reference import Reference
 from libernet.fs.arguments import text, texts
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
@@ -108,7 +109,7 @@ class NodeCommands:
             reference = await self._reference(parts_of(path))
         return {"reference": str(reference)}
 
-    async def _reference(self, parts: list[str]) -> Reference:
+    async def _reference(self, parts: list[str]) -> Address:
         """Return what opens the thing at a path and nothing else; OSError if there is none."""
         match parts:
             case ["backups", backup, *below]:
@@ -121,7 +122,7 @@ class NodeCommands:
                     raise os_error(errno.ENOENT)
                 return versions[name].reference
             case ["bundles", name]:
-                opened = self._node.shelf.references()
+                opened = self._node.shelf.opened()
                 if os.fsencode(name) not in opened:
                     raise os_error(errno.ENOENT)
                 return opened[os.fsencode(name)]
@@ -148,28 +149,29 @@ class NodeCommands:
         return await self._node.publisher.share(backup, folder, name, path)
 
     async def _open(self, arguments: Answer) -> Answer:
-        reference = parse_link(text(arguments, "reference"))
-        if reference.path:
+        address = parse_opening(text(arguments, "reference"))
+        if isinstance(address, Reference) and address.path:
             raise FormatError("open the reference without the path behind its key, then go there")
         wanted = arguments.get("name")
         if wanted is not None and not isinstance(wanted, str):
             raise FormatError("the name of a bundle is a text")
         name = os.fsencode(wanted) if wanted is not None else None
-        name = await self._node.shelf.open(reference.block, name)
-        if reference.id in self._store:
-            self._node.outside.announce(reference.id)
+        name = await self._node.shelf.open(without_path(address), name)
+        if isinstance(address, Reference) and address.id in self._store:
+            self._node.outside.announce(address.id)
         path = os.path.join(self._settings.mountpoint, "bundles", os.fsdecode(name))
         return {"name": os.fsdecode(name), "path": path}
 
     async def _close(self, arguments: Answer) -> Answer:
         name = text(arguments, "name")
         try:
-            reference = await self._node.shelf.close(os.fsencode(name))
+            address = await self._node.shelf.close(os.fsencode(name))
         except FileNotFoundError:
             raise LibernetError(f"no bundle named {name!r} is open") from None
-        still_wanted = {each.id for each in self._node.shelf.references().values()}
-        if reference.id not in still_wanted.union(self._node.published()):
-            self._node.outside.withdraw(reference.id)
+        if isinstance(address, Reference):
+            still_wanted = {each.id for each in self._node.shelf.references().values()}
+            if address.id not in still_wanted.union(self._node.published()):
+                self._node.outside.withdraw(address.id)
         return {}
 
     async def _peers(self, arguments: Answer) -> Answer:

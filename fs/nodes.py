@@ -110,6 +110,10 @@ class FileNode(Node):
         """Return up to *size* bytes at *offset*, fewer only at the end; LibernetError if not."""
         raise NotImplementedError
 
+    async def measured(self) -> "FileNode":
+        """Return the same with a size that is sure; LibernetError where that cannot be known."""
+        return self
+
     async def near(self) -> bytes | memoryview | None:
         """Return all of a small file if it is on this machine, else None."""
         return None

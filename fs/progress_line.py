@@ -7,6 +7,8 @@ from typing import Any
 
 from libernet.fs.amounts import size_text
 
+_PATH_CHARACTERS = 60  # of its end: the rest of the line says more
+
 Hear = Callable[[dict[str, Any]], None]
 
 
@@ -39,7 +41,7 @@ def progress_line(things: str, *, is_quiet: bool = False) -> Iterator[Hear]:
                 completed=note["bytes"] if has_bytes else note["done"],
                 total=note["of_bytes"] if has_bytes else note.get("of"),
                 description=_said(note, things, progress.tasks[0].elapsed or 0.0),
-                current=_printable(note["current"]),
+                current=printable(note["current"])[-_PATH_CHARACTERS:],
             )
 
         yield hear
@@ -56,6 +58,6 @@ def _said(note: dict[str, Any], things: str, seconds: float) -> str:
     return f"{note['done']}{total} {things}, {size_text(note['bytes'])}{rate}"
 
 
-def _printable(path: str) -> str:
-    """Return the end of a path, without what would move the cursor."""
-    return "".join(each if each.isprintable() else "?" for each in path)[-60:]
+def printable(path: str) -> str:
+    """Return a path that others may have made without what would move the cursor."""
+    return "".join(each if each.isprintable() else "?" for each in path)

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from libernet.blocks.addresses import parse_opening
 from libernet.blocks.errors import FormatError
-from libernet.blocks.reference import parse_link
 from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
@@ -30,12 +30,13 @@ def restore(
     """Write what is in SOURCE into the folder TARGET, past the kernel.
 
     SOURCE is a snapshot (snapshots/NAME/TIME or .../latest), a backup, an opened bundle, something
-    in one of them, or a reference. Files that are in TARGET with the same size and time are left
-    alone, so an interrupted restore goes on where it was; others are replaced, and what is beside
-    them stays. The exit code is 3 where something could not be restored.
+    in one of them, or a reference, also that of a stream. Files that are in TARGET with the same
+    size and time are left alone, so an interrupted restore goes on where it was; others are
+    replaced, and what is beside them stays. The exit code is 3 where something could not be
+    restored.
     """
     try:
-        what = {"reference": str(parse_link(source))}
+        what = {"reference": str(parse_opening(source))}
     except FormatError:
         what = {"path": inside_mount(places, source)}
     request = {

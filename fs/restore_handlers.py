@@ -11,11 +11,11 @@ from typing import Any
 
 import trio
 
+from libernet.blocks.addresses import parse_opening
 from libernet.blocks.errors import FormatError, LibernetError
-from libernet.blocks.reference import Reference
 from libernet.blocks.store import Store
 from libernet.fs.control import Tell
-from libernet.fs.mount_paths import MountPaths, parts_of, told
+from libernet.fs.mount_paths import MountPaths, is_ours, told
 from libernet.fs.nodes import FileNode, FolderNode, Node
 from libernet.fs.own_places import own_places, refuse_own
 from libernet.fs.restore.restorer import Options, Restored, Restorer
@@ -50,10 +50,10 @@ class RestoreHandlers:
         began = time.monotonic()
         restored = Restored()
         async with (
-            self._source(arguments) as (name, source, is_ours),
+            self._source(arguments) as (name, source, is_trusted),
             watched(arguments, tell, restored, partial(_count, source)),
         ):
-            writer = Writer(trusted=is_ours)
+            writer = Writer(trusted=is_trusted)
             restorer = Restorer(self._store, writer, options, restored)
             await restorer.run(name, source, os.fsencode(target))
         counts = asdict(restored)
@@ -71,13 +71,13 @@ class RestoreHandlers:
         path, reference = arguments.get("path"), arguments.get("reference")
         if isinstance(reference, str):
             with told(reference, "restored"):
-                opened = await self._paths.opened(Reference.parse(reference))
+                opened = await self._paths.opened(parse_opening(reference))
             yield *opened, False
         elif isinstance(path, str):
             async with AsyncExitStack() as reading:
                 with told(path, "restored"):
                     found = await reading.enter_async_context(self._paths.lasting(path))
-                yield *found, parts_of(path)[:1] != ["bundles"]
+                yield *found, is_ours(path)
         else:
             raise FormatError("this needs a path in the mount, or a reference")
 

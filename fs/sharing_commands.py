@@ -4,8 +4,9 @@ import json
 
 import click
 
+from libernet.blocks.addresses import link_of, parse_opening
 from libernet.blocks.errors import FormatError
-from libernet.blocks.reference import Reference, link_of, parse_link
+from libernet.blocks.reference import Reference
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
@@ -28,7 +29,7 @@ def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
     inside = inside_mount(places, path)
     answer = ask(places.runtime, "share", {"path": inside}, timeout=PUBLISH_SECONDS)
     if link:
-        answer["link"] = link_of(Reference.parse(answer["reference"]))
+        answer["link"] = link_of(parse_opening(answer["reference"]))
     click.echo(json.dumps(answer) if as_json else answer["link" if link else "reference"])
 
 
@@ -38,12 +39,15 @@ def share(places: Places, path: str, *, link: bool, as_json: bool) -> None:
 @with_json
 @click.pass_obj
 def open_(places: Places, reference: str, name: str | None, *, as_json: bool) -> None:
-    """Open what REFERENCE, or a libernet: link, leads to as bundles/NAME; print where it is."""
+    """Open what REFERENCE, or a libernet: link, leads to as bundles/NAME; print where it is.
+
+    A stream of LBRYnet (/sha384/SD_HASH) becomes a folder of one file.
+    """
     try:
-        parsed = parse_link(reference)
+        parsed = parse_opening(reference)
     except FormatError as error:
         raise click.UsageError(str(error)) from None
-    if parsed.path:
+    if isinstance(parsed, Reference) and parsed.path:
         raise click.UsageError("open the reference without the path behind its key, then go there")
     answer = ask(places.runtime, "open", {"reference": str(parsed), "name": name})
     click.echo(json.dumps(answer) if as_json else answer["path"])

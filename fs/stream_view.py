@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
 import trio
 
 from libernet.blocks.blobs import CIPHER_BYTES
@@ -204,11 +205,16 @@ class StreamFolder(FolderNode):
     """`sha384/SD_HASH/`: one file, under the name that the descriptor suggests, made safe."""
 
     __slots__ = ("_sd_hash", "_streams")
+    is_lasting = False  # in bundles/ its name may lead to another one
 
     def __init__(self, appearance: Appearance, streams: Streams, sd_hash: BlobId) -> None:
         super().__init__(appearance)
         self._streams = streams
         self._sd_hash = sd_hash
+
+    @property
+    def identity(self) -> BlobId:
+        return self._sd_hash
 
     async def lookup(self, name: bytes) -> Node:
         stream = await self._streams.open(self._sd_hash)
@@ -249,6 +255,11 @@ class StreamFile(FileNode):
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._stream.read(offset, size)
+
+    async def measured(self) -> "StreamFile":
+        await self._stream.read(max(self.appearance.size - 1, 0), 1)  # that opens what tells
+        appearance = msgspec.structs.replace(self.appearance, size=await self._stream.size())
+        return StreamFile(appearance, self._stream, self._reference)
 
     def read_ahead(self, offset: int, length: int, reading: Reading | None = None) -> None:
         self._stream.read_ahead(offset, length, reading)

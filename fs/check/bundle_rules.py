@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from libernet.blocks.addresses import parse_opening
 from libernet.blocks.descriptors import blob_ids, parse_descriptor
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.ids import BlockId, StoredId
@@ -51,6 +52,8 @@ class Root:
             raise FormatError(f"{self.reference!r} is no text")
         if self.table == Kind.STREAM:
             return StreamAddress.parse(self.reference)
+        if self.table == "opened":
+            return parse_opening(self.reference)
         return Reference.parse(self.reference)
 
 
@@ -129,7 +132,8 @@ class BundleWalk:
         self._look(reference.id)
         return text
 
-    def _note_unreadable(self, reference: Reference, error: LibernetError) -> None:
-        self._unread[reference.id] = error
+    def _note_unreadable(self, reference: Reference | None, error: LibernetError) -> None:
+        if reference is not None:
+            self._unread[reference.id] = error
         sentence = f"a folder in it cannot be opened: {error}"
         self._findings.append(Finding("document", Severity.LOSS, "", sentence))

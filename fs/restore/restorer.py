@@ -159,6 +159,9 @@ class Restorer:
         try:
             xattrs = await _xattrs(node)
             if isinstance(node, FileNode):
+                if not self._options.dry_run:
+                    node = await node.measured()
+                    look = node.appearance
                 wanted = Wanted(path, look, xattrs, await self._pieces(node))
             else:
                 target = node.target() if isinstance(node, LinkNode) else b""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libernet.blocks.addresses import link_of, parse_opening, without_path
 from libernet.blocks.errors import FormatError
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_NAME_BYTES, MAX_PATH_PARTS
@@ -13,14 +14,15 @@ from libernet.blocks.reference import (
     LikeSearch,
     Reference,
     Suite,
-    link_of,
     parse_address,
     parse_link,
 )
+from libernet.blocks.streams import StreamAddress
 
 ID = "ab" * 32
 KEY = "0123456789abcdef" * 4
 ROOT = f"/sha256/{ID}/aes256gcm/{KEY}"
+STREAM = f"/sha384/{'cd' * 48}"
 
 names = st.binary(min_size=1, max_size=40).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
@@ -152,6 +154,18 @@ def test_a_link_of_another_kind_is_refused() -> None:
 @settings(deadline=None)
 def test_every_reference_has_a_link(reference: Reference) -> None:
     assert parse_link(link_of(reference)) == reference
+    assert parse_opening(link_of(reference)) == reference
+
+
+@pytest.mark.parametrize("text", [STREAM, f"{STREAM}/a%20b"])
+@pytest.mark.parametrize("scheme", ["", "libernet:", "libernet://"])
+def test_the_address_of_a_stream_is_opened_like_a_reference(scheme: str, text: str) -> None:
+    address = parse_opening(f"{scheme}{text}")
+    assert address == StreamAddress.parse(text)
+    assert link_of(address) == f"libernet:{text}"
+    assert str(without_path(address)) == STREAM
+    with pytest.raises(FormatError, match="the address of a stream reads"):
+        parse_opening(f"{scheme}{text}/b/c")
 
 
 @pytest.mark.parametrize("text", ["a%2d%c3%bc+(1)", "%61-%C3%BC%2B%281%29"])

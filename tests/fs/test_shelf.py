@@ -11,6 +11,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.reference import Reference, Suite
 from libernet.net.local import LocalSource
 from tests.support.sharing import SharingNode, sharing_node
+from tests.support.streams import cut_stream
 
 FIRST = Reference(BlockId(b"\xab" * 32), Suite.AES256GCM, bytes(32))
 SECOND = Reference(BlockId(b"\xcd" * 32), Suite.AES256GCM, bytes(32))
@@ -233,3 +234,35 @@ async def test_closing_does_not_withdraw_what_was_published_or_shared_here(
     for reference in (snapshot, file):
         await node.close(await node.open(reference))
     assert node.withdrawn == []
+
+
+async def test_a_stream_is_opened_as_a_folder_of_one_file_and_stays_open(tmp_path: Path) -> None:
+    [sd_hash, *_], blobs = cut_stream([b"content"], "film.mp4")
+    async with sharing_node(tmp_path) as node:
+        for blob_id, blob in blobs.items():
+            node.store.put(blob_id, blob)
+        opened = await node.command("open", reference=f"libernet:/sha384/{sd_hash}/film.mp4")
+        assert opened["name"] == str(sd_hash)[:12]
+        await node.command("open", reference=f"/sha384/{sd_hash}", name="film")
+        shared = await node.command("share", path="bundles/film")
+        assert shared["reference"] == f"/sha384/{sd_hash}"
+    async with sharing_node(tmp_path) as node:
+        assert await node.caller.names("bundles") == [str(sd_hash)[:12], "film"]
+        assert await node.caller.read("bundles/film/film.mp4") == b"content"
+        assert await node.command("close", name="film") == {}
+        assert await node.caller.names("bundles") == [str(sd_hash)[:12]]
+        assert (node.announced, node.withdrawn) == ([], [])
+
+
+async def test_another_stream_under_an_old_name_is_another_folder(node: SharingNode) -> None:
+    for content in (b"first", b"second"):
+        [sd_hash, *_], blobs = cut_stream([content])
+        for blob_id, blob in blobs.items():
+            node.store.put(blob_id, blob)
+        await node.command("open", reference=f"/sha384/{sd_hash}", name="name")
+        async with node.caller.at("bundles/name"), node.caller.at("bundles/name/file"):
+            assert await node.caller.read("bundles/name/file") == content
+            await node.close("name")
+            if content == b"first":
+                await node.open(FIRST, "name")
+                await node.close("name")
