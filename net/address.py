@@ -42,6 +42,14 @@ class PeerAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def is_private(host: str) -> bool:
+    """Say whether *host* is an address that is another host's, or nobody's, on another network."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return False
+
+
 def _ipv6(host: str, text: str) -> str:
     try:
         return str(ipaddress.IPv6Address(host))

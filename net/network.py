@@ -189,7 +189,9 @@ class Network:
                     private_network=settings.private_network,
                 )
                 await nursery.start(dht.run)
-                remembered = RememberedPeers(self._state_folder, self._peers)
+                remembered = RememberedPeers(
+                    self._state_folder, self._peers, private_network=settings.private_network
+                )
                 await nursery.start(remembered.run)
                 for address in remembered.addresses:
                     dht.greet(address)

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from libernet.blocks.errors import FormatError
-from libernet.net.address import PeerAddress
+from libernet.net.address import PeerAddress, is_private
 from libernet.net.peers import Peers
 from libernet.net.state_files import read_state, replace_state
 
@@ -43,14 +43,17 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 class RememberedPeers:
     """Tell *peers* of those of earlier starts, and remember those that gave blocks in this one.
 
+    Private addresses lead to somebody else on another network: they are remembered only where
+    *private_network* says that this is the one that all nodes are on. Neighbours are found anew.
     What a peer gave counts half after each start, so that who is gone fades.
     State: addresses, those of earlier starts, the best first; _saved, what the file holds.
     Tasks: run() saves now and then, and at the end.
     """
 
-    def __init__(self, folder: Path, peers: Peers) -> None:
+    def __init__(self, folder: Path, peers: Peers, *, private_network: bool) -> None:
         self._folder = folder
         self._peers = peers
+        self._private_network = private_network
         self.addresses: tuple[PeerAddress, ...] = ()
         self._saved: dict[PeerAddress, int] = {}
 
@@ -71,13 +74,18 @@ class RememberedPeers:
             self._saved = load_peers(self._folder)
         except (FormatError, OSError) as exc:
             _log.warning("No peers are remembered: %s", exc)
-        kept = {address: merit // 2 for address, merit in self._saved.items() if merit > 1}
+        kept = {
+            address: merit // 2
+            for address, merit in self._saved.items()
+            if merit > 1 and self._may_keep(address)
+        }
         self.addresses = tuple(sorted(kept, key=kept.__getitem__, reverse=True))
         for address in reversed(self.addresses):  # whom Peers was told of last it forgets last
             self._peers.peer(address).earlier = kept[address]
 
     async def _save(self) -> None:
-        merits = self._peers.merits()[:MAX_REMEMBERED]
+        merits = [each for each in self._peers.merits() if self._may_keep(each[0])]
+        merits = merits[:MAX_REMEMBERED]
         if dict(merits) == self._saved:
             return
         try:
@@ -86,6 +94,9 @@ class RememberedPeers:
             _log.warning("The peers cannot be remembered in %s: %s", self._folder, exc)
         else:
             self._saved = dict(merits)
+
+    def _may_keep(self, address: PeerAddress) -> bool:
+        return self._private_network or not is_private(address.host)
 
 
 def load_peers(folder: Path) -> dict[PeerAddress, int]:

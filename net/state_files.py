@@ -10,7 +10,12 @@ from libernet.blocks.errors import FormatError
 
 
 def read_state(path: Path, max_bytes: int) -> bytes | None:
-    """Return what a file holds, None if there is none; FormatError if it is too long."""
+    """Return what a file holds, None if there is none; FormatError if it is too long.
+
+    What a process that died left of replacing it goes: nobody else may be at that just now.
+    """
+    for left in path.parent.glob(f".{path.name}-*"):
+        left.unlink(missing_ok=True)
     try:
         with path.open("rb") as file:
             text = file.read(max_bytes + 1)

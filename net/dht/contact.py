@@ -109,6 +109,10 @@ class AddressPolicy:
         """Return what one household or host can have all of: /24 of IPv4, /56 of IPv6."""
         return _block(ip)
 
+    def asker(self, ip: str) -> str | bytes:
+        """Return what requests are counted by: the address, of IPv6 the block it is in."""
+        return _block(ip) if ":" in ip else ip
+
     def may_speak(self, host: str) -> bool:
         """Tell whether *host* is an address of this family, or a name, which may have any."""
         try:

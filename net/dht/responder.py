@@ -86,7 +86,9 @@ class Responder:
     def answer(self, envelope: Envelope, sender: Address, datagram_bytes: int) -> Reply | None:
         """Return the reply to a request, None when there is none to send."""
         # On a private network all nodes may share one address.
-        if not self._policy.private_network and not self._rates.allows(sender.ip):
+        if not self._policy.private_network and not self._rates.allows(
+            self._policy.asker(sender.ip)
+        ):
             self._complaints.note("too many requests", sender)
             return None
         match envelope.body:

@@ -19,6 +19,10 @@ RESOLVE_SECONDS = 10.0
 SAVE_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
 
+MAX_GREETINGS = 64
+"""Nodes that are greeted at one time because somebody named them: neighbours cost nothing to make
+up."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,9 +55,9 @@ class _Round:
 class Upkeep:
     """The work beside one run of a node: greeting, filling its table, saving.
 
-    State: _silent, the
-    bootstrap nodes that did not answer last; _round, the greetings under way; _met, set once
-    somebody answered a greeting, and _tested, once it was tried whether others reach this node.
+    State: _silent, the bootstrap nodes that did not answer last; _round, the greetings under way;
+    _named, who is greeted because somebody named it; _met, set once somebody answered a greeting,
+    and _tested, once it was tried whether others reach this node.
     Tasks, all in the nursery of run(): one that greets now and then, one that tidies, one that
     tests, and those of a round of greetings.
     """
@@ -74,6 +78,7 @@ class Upkeep:
         self._pace = pace
         self._silent: set[PeerAddress] = set()
         self._round: _Round | None = None
+        self._named: set[PeerAddress] = set()
         self._met = trio.Event()
         self._tested = trio.Event()
         self._greeted_at = float("-inf")
@@ -107,9 +112,17 @@ class Upkeep:
                 await self._tested.wait()
 
     def greet(self, name: PeerAddress) -> None:
-        """Greet a node that somebody named, once."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._greet_by_name, name, _Round(), set())
+        """Greet a node that somebody named, once; not while so many others are greeted."""
+        if self._nursery is None or name in self._named or len(self._named) >= MAX_GREETINGS:
+            return
+        self._named.add(name)
+        self._nursery.start_soon(self._greet_named, name)
+
+    async def _greet_named(self, name: PeerAddress) -> None:
+        try:
+            await self._greet_by_name(name, _Round(), set())
+        finally:
+            self._named.discard(name)
 
     async def _keep_in_touch(self, nursery: trio.Nursery) -> None:
         delay = self._pace.first_retry

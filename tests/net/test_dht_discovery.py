@@ -14,6 +14,7 @@ from libernet.net.address import PeerAddress
 from libernet.net.dht.contact import Address
 from libernet.net.dht.discovery import DhtDiscovery
 from libernet.net.dht.state import STATE_FILE, load_state, save_state
+from libernet.net.dht.upkeep import MAX_GREETINGS
 from libernet.net.discovery import RECORD_SECONDS
 from tests.support.dht import (
     LOOPBACK,
@@ -71,6 +72,19 @@ async def test_a_find_at_the_very_start_waits_for_the_first_greeting() -> None:
         await second.announce(BLOCK)
         async with running(discovery(3, first.udp_port)) as third:
             assert await found_ports(third) == [2]
+
+
+async def test_who_names_neighbours_without_end_has_a_few_of_them_greeted() -> None:
+    async with running(discovery(1)) as there, running(discovery(2)) as node:
+        for port in range(10_000, 11_000):
+            node.greet(PeerAddress(LOOPBACK, port))
+        [family] = node._nodes
+        assert family._run is not None
+        upkeep = family._run.upkeep
+        assert len(upkeep._named) == MAX_GREETINGS
+        await until(lambda: not upkeep._named)
+        node.greet(PeerAddress(LOOPBACK, there.udp_port))
+        await until(lambda: contacts(node))
 
 
 async def test_a_node_that_restarts_has_its_id_and_contacts_without_any_bootstrap(

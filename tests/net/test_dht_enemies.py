@@ -15,7 +15,7 @@ from libernet.net.dht.contact import MAX_NEIGHBOURS, Address, Contact, pack_cont
 from libernet.net.dht.keys import KEY_BYTES, node_id_of
 from libernet.net.dht.lookup import LOOKUP_SECONDS, MAX_REQUESTS
 from libernet.net.dht.node import DhtNode
-from libernet.net.dht.rates import BURST_REQUESTS, MAX_ADDRESSES
+from libernet.net.dht.rates import BURST_REQUESTS, MAX_ASKERS
 from libernet.net.dht.reachability import MAX_WRITTEN
 from libernet.net.dht.table import BUCKET_CONTACTS
 from libernet.net.dht.wire import Announce, Envelope, Find, Found, Reply, Request, encode
@@ -69,7 +69,7 @@ def test_a_flood_from_ever_new_addresses_takes_bounded_memory_and_brings_forth_f
     assert node.endpoint.counts["sent"] <= PARALLEL_CHECKS
     assert len(node.acquaintances._checks) <= PARALLEL_CHECKS
     assert len(node.reachability._written) <= MAX_WRITTEN
-    assert len(node.responder._rates._left) <= MAX_ADDRESSES
+    assert len(node.responder._rates._left) <= MAX_ASKERS
     assert node.contacts == ()
 
 

@@ -7,7 +7,7 @@ import pytest
 from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.own import OwnRecords
 from libernet.net.dht.providers import ProviderLimits, ProviderStore
-from libernet.net.dht.rates import BURST_REQUESTS, MAX_ADDRESSES, REQUESTS_PER_SECOND, RateLimiter
+from libernet.net.dht.rates import BURST_REQUESTS, MAX_ASKERS, REQUESTS_PER_SECOND, RateLimiter
 from libernet.net.dht.records import Record, pack_own_record, plain_record
 from libernet.net.dht.tokens import TOKEN_SECONDS, Tokens
 from libernet.net.discovery import RECORD_SECONDS
@@ -174,9 +174,9 @@ def test_the_rates_of_a_limited_number_of_addresses_are_remembered(clock: Manual
     rates = RateLimiter(clock)
     while rates.allows("8.8.8.8"):
         pass
-    for number in range(MAX_ADDRESSES - 1):
+    for number in range(MAX_ASKERS - 1):
         rates.allows(str(number))
     assert not rates.allows("8.8.8.8")
-    for number in range(MAX_ADDRESSES):
+    for number in range(MAX_ASKERS):
         rates.allows(str(number))
     assert rates.allows("8.8.8.8")

@@ -317,3 +317,13 @@ def test_who_asks_too_often_gets_no_answer_for_a_while() -> None:
     asked.clock.now += 1
     assert asked.ask(Ping()) == Pong()
     assert asked.complaints.counts == {"too many requests": 10}
+
+
+def test_who_has_a_network_of_ipv6_addresses_asks_no_more_than_others() -> None:
+    asked = Asked(*FAMILIES[1])
+    answers = [
+        asked.ask(Ping(), Address(f"2001:4860:5::{number:x}", 4848))
+        for number in range(int(BURST_REQUESTS) + 10)
+    ]
+    assert answers[-10:] == [None] * 10
+    assert asked.ask(Ping(), Address("2001:4860:6::1", 4848)) == Pong()

@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Start:
     @asynccontextmanager
     async def running() -> AsyncIterator[tuple[RememberedPeers, Peers]]:
         peers = Peers()
-        remembered = RememberedPeers(tmp_path, peers)
+        remembered = RememberedPeers(tmp_path, peers, private_network=False)
         async with trio.open_nursery() as nursery:
             await nursery.start(remembered.run)
             yield remembered, peers
@@ -106,6 +106,29 @@ async def test_the_file_is_its_owners_alone_and_no_other_is_left(tmp_path: Path)
     assert os.listdir(tmp_path) == [PEERS_FILE]
     assert stat.S_IMODE((tmp_path / PEERS_FILE).stat().st_mode) == 0o600
     assert load_peers(tmp_path) == {ONE: 3}
+
+
+async def test_what_a_kill_left_beside_the_file_goes_at_the_next_start(
+    start: Start, tmp_path: Path
+) -> None:
+    save_peers(tmp_path, [(ONE, 8)])
+    (tmp_path / f".{PEERS_FILE}-abc").write_bytes(b"half of")
+    async with start() as (remembered, _):
+        assert remembered.addresses == (ONE,)
+        assert os.listdir(tmp_path) == [PEERS_FILE]
+
+
+async def test_who_has_a_private_address_is_somebody_else_on_another_network(
+    start: Start, tmp_path: Path
+) -> None:
+    private = [PeerAddress(host, 4848) for host in ("192.168.1.5", "fd00::1", "169.254.1.1")]
+    public = PeerAddress("8.8.8.8", 4848)
+    save_peers(tmp_path, [(address, 100) for address in (*private, public)])
+    async with start() as (remembered, peers):
+        assert remembered.addresses == (public,)
+        for address in (*private, public):
+            peers.delivered(peers.peer(address), 10)
+    assert list(load_peers(tmp_path)) == [public]
 
 
 async def test_so_many_are_remembered(start: Start, tmp_path: Path) -> None:
