@@ -31,7 +31,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed(library: Path, *words: str, seconds: float = 600) -> int:
     """Run every_step, which must find nothing wrong; return how often it killed.
 
-    Each start, wait and end in it has a deadline of its own; *seconds* only end what is stuck.
+    *seconds* only end what is stuck: a busy machine takes ten times as long as a quiet one.
     """
     done = subprocess.run(
         [sys.executable, every_step.__file__, *words],
