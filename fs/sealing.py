@@ -111,6 +111,10 @@ class ChunkMaker:
         self._store.put(reference.id, block)
         return reference
 
+    def has(self, reference: Reference) -> bool:
+        """Say whether a block is one's own still; a damaged one that was found is not."""
+        return self._store.is_own(reference.id)
+
     def flush_early(self) -> None:
         """Have blocks become durable when many wait, so that a checkpoint has less to wait for."""
         if self._store.queued_blocks >= _EARLY_BLOCKS:

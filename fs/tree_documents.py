@@ -1,7 +1,9 @@
 """Writing the documents of a backup, from one committed state of the journal.
 
 Only what changed since the last time is looked at: a folder whose `changed` is not newer than what
-is known of its document costs one row. Runs in a thread; everything it reads is immutable.
+is known of its document costs one row. What was written before is named again only as long as the
+store has it: where it was lost it is written anew. Runs in a thread; everything it reads is
+immutable.
 """
 
 import errno
@@ -82,7 +84,7 @@ class TreeDocuments:
 
     def _changed_folders(self, root: int) -> list[int]:
         """Return the folders whose documents are not known any more, parents before children."""
-        known = self._reader.folder_document(root)
+        known = self._known(root)
         if known is not None:
             self.rows[root] = known
             return []
@@ -93,6 +95,13 @@ class TreeDocuments:
             below = self._changed_in[ino] = self._reader.unpublished_folders(ino)
             waiting.extend(below)
         return changed
+
+    def _known(self, ino: int) -> FolderDocumentRow | None:
+        """Return what is known of a folder's document, without a reference if that was lost."""
+        row = self._reader.folder_document(ino)
+        if row is None or row.reference is None or self._maker.has(row.reference):
+            return row
+        return replace(row, reference=None)
 
     def _totals(self, ino: int) -> tuple[int, int]:
         """Return how many files there are at and below a folder, and their bytes."""
@@ -112,6 +121,8 @@ class TreeDocuments:
     def _renewed(self, folder: Inode) -> FolderDocument | None:
         """Write what changed of a wide folder's document; None if it must be written anew."""
         former = self._reader.folder_pages(folder.ino)
+        if not all(self._maker.has(Reference.parse(page.url)) for page in former):
+            return None
         few = sum(page.names for page in former) // _MANY_OF
         changed = self._reader.changed_names(folder.ino, few + 1)
         if not former or len(changed) > few:
@@ -163,7 +174,7 @@ class TreeDocuments:
             page = self._reader.children(ino, page[-1][0], _AT_ONCE)
 
     def _child(self, name: bytes, inode: Inode) -> ChildFolder:
-        row = self.rows.get(inode.ino) or self._reader.folder_document(inode.ino)
+        row = self.rows.get(inode.ino) or self._known(inode.ino)
         assert row is not None, "children are looked at before their parents"
         self.rows[inode.ino] = row
         return ChildFolder(

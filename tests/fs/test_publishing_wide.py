@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from libernet.blocks.reference import Reference
 from libernet.fs.journal_reader import JournalReader
 from libernet.fs.node import LocalNode
 from libernet.fs.storage import Storage
@@ -73,6 +74,37 @@ class _Wide:
 
     def changed(self) -> set[bytes]:
         return {row[0] for row in self.storage.reader.rows("SELECT name FROM changed_name")}
+
+
+async def test_a_page_that_was_lost_is_written_anew_with_the_next_change(tmp_path: Path) -> None:
+    with trio.fail_after(_SECONDS), opened_node(tmp_path, node_settings(tmp_path)) as opened:
+        wide = _Wide(*opened, tmp_path)
+        async with wide.node.running():
+            await wide.fill(120)
+            await wide.publish()
+            rows = wide.storage.reader.rows("SELECT url FROM folder_page ORDER BY first")
+            lost = Reference.parse(rows[-1][0]).id
+            wide.storage.store._index.remove(lost)
+            await wide.caller.create("backups/b/wide/000-first", b"")
+            await wide.publish()
+            assert wide.storage.store.is_own(lost)
+
+
+async def test_a_document_of_an_unchanged_folder_that_was_lost_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(_SECONDS), opened_node(tmp_path, node_settings(tmp_path)) as opened:
+        wide = _Wide(*opened, tmp_path)
+        async with wide.node.running():
+            await wide.fill(120)
+            await wide.publish()
+            documents = "SELECT reference FROM folder_document WHERE reference IS NOT NULL"
+            stored = {Reference.parse(url).id for (url,) in wide.storage.reader.rows(documents)}
+            [lost] = stored.difference(wide.node.snapshots.ids())
+            wide.storage.store._index.remove(lost)
+            await wide.caller.create("backups/b/beside", b"")
+            await wide.publish()
+            assert wide.storage.store.is_own(lost)
 
 
 async def test_after_any_changes_a_wide_folder_is_published_as_if_for_the_first_time(
