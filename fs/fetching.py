@@ -81,11 +81,13 @@ class Fetching:
             async with send:
                 await trio.to_thread.run_sync(partial(walker.walk, pin=pin))
 
+        unkept: list[_Wanted] = []
         async with beside(walk), trio.open_nursery() as nursery:
             for _ in range(_TASKS):
-                nursery.start_soon(self._bring_all, receive.clone(), _origin(address), fetched)
+                nursery.start_soon(self._bring_all, receive.clone(), address, fetched, unkept)
             receive.close()
         await trio.to_thread.run_sync(self._store.flush)
+        await self._bring_again(unkept, address, fetched)
 
     async def unpin(self, address: Address) -> None:
         """Let what was pinned go when other blocks need its room."""
@@ -94,27 +96,40 @@ class Fetching:
     async def _bring_all(
         self,
         receive: trio.MemoryReceiveChannel[_Wanted],
-        origin: Origin | None,
+        address: Address,
         fetched: Fetched,
+        unkept: list[_Wanted],
     ) -> None:
         async with receive:
-            async for block_id, path in receive:
-                await self._bring(block_id, path, origin, fetched)
+            async for wanted in receive:
+                if await self._bring(wanted, address, fetched):
+                    continue
+                fetched.not_kept += 1
+                if len(unkept) < _BATCH_BLOCKS:
+                    unkept.append(wanted)
 
-    async def _bring(
-        self, block_id: StoredId, path: bytes, origin: Origin | None, fetched: Fetched
-    ) -> None:
+    async def _bring_again(self, unkept: list[_Wanted], address: Address, fetched: Fetched) -> None:
+        """Bring blocks one by one that came beside others, for which a full cache made room."""
+        for wanted in unkept:
+            if not await self._bring(wanted, address, fetched):
+                return  # there is none to be made
+            fetched.not_kept -= 1
+        await trio.to_thread.run_sync(self._store.flush)
+
+    async def _bring(self, wanted: _Wanted, address: Address, fetched: Fetched) -> bool:
+        """Bring and count a block; return False, and count nothing, if there is no room for it."""
+        block_id, path = wanted
         try:
-            size = await self._source.get(block_id, len, origin)
+            size = await self._source.get(block_id, len, _origin(address))
         except LibernetError as exc:
             fetched.note(path, exc)
-            return
+            return True
         fetched.current = os.fsdecode(path)
-        if block_id in self._store:
-            fetched.fetched += 1
-            fetched.fetched_bytes += size
-        else:
-            fetched.not_kept += 1
+        if block_id not in self._store:
+            return False
+        fetched.fetched += 1
+        fetched.fetched_bytes += size
+        return True
 
 
 class _Walker:

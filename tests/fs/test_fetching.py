@@ -28,7 +28,8 @@ T = TypeVar("T")
 class Elsewhere(LocalSource):
     """A node whose blocks come from others while it is `reachable`, and stay.
 
-    State: `others`, what those have; `at_once`, how many blocks were asked for at one time.
+    State: `others`, what those have; `at_once`, how many blocks were asked for at one time;
+    `room`, for how many at one time there is any.
     """
 
     def __init__(self, store: Store) -> None:
@@ -37,6 +38,7 @@ class Elsewhere(LocalSource):
         self.others: dict[StoredId, bytes] = {}
         self.reachable = True
         self.at_once = self._asked = 0
+        self.room = 1000
 
     async def get(
         self,
@@ -46,18 +48,20 @@ class Elsewhere(LocalSource):
         *,
         ahead: bool = False,
     ) -> T:
-        if block_id not in self.store:
-            await self._bring(block_id)
+        if block_id not in self.store and not await self._bring(block_id):
+            return use(self.others[block_id])
         return await super().get(block_id, use, origin)
 
-    async def _bring(self, block_id: StoredId) -> None:
+    async def _bring(self, block_id: StoredId) -> bool:
+        """Bring a block and return whether it stays."""
         self._asked += 1
         self.at_once = max(self.at_once, self._asked)
         await trio.sleep(0.002)
+        is_kept = self._asked <= self.room
         self._asked -= 1
         if not self.reachable or block_id not in self.others:
             raise BlockNotFound(f"nobody has {block_id}")
-        self.store.put_cached(block_id, self.others[block_id])
+        return is_kept and self.store.put_cached(block_id, self.others[block_id])
 
 
 @dataclass
@@ -151,6 +155,21 @@ async def test_many_blocks_are_asked_for_at_one_time_and_not_more(here: Here) ->
     answer = await here.fetch(reference)
     assert answer["fetched"] == 201
     assert 16 < here.source.at_once <= 33  # the walk goes on meanwhile
+
+
+@pytest.mark.parametrize(("room", "not_kept"), [(1, 0), (0, 200)])
+async def test_what_found_no_room_beside_others_is_brought_again_by_itself(
+    here: Here, room: int, not_kept: int
+) -> None:
+    made = Documents()
+    parts = [(4, made.put(b"%04d" % number)) for number in range(200)]
+    reference = made.folder(document({"large": file_entry(parts)}))
+    here.source.others |= made.blocks
+    here.node.store.put_cached(reference.id, made.blocks[reference.id])
+    here.source.room = room
+    answer = await here.fetch(reference)
+    assert (answer["not_kept"], answer["fetched"]) == (not_kept, 200 - not_kept)
+    assert answer["here_before"] + answer["fetched"] + answer["not_kept"] == answer["needed"]
 
 
 async def test_a_block_that_is_needed_often_counts_once(here: Here) -> None:
