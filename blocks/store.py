@@ -159,8 +159,8 @@ class Store:
 
         *block_id* must be the id of *block*: the caller has just computed it. A large block is
         written and fsynced here and now, so several threads should put at the same time; one that
-        is already here is not written again, unless as a cached one. Raises StoreFull, leaving
-        nothing behind, and BlockTooLarge.
+        is already here is compared and, where it is sound, not written again, unless as a cached
+        one. Raises StoreFull, leaving nothing behind, and BlockTooLarge.
         """
         entry = _new_entry(block_id, block, BlockClass.OWN)
         self._queue.note(block_id)
@@ -202,7 +202,7 @@ class Store:
         try:
             is_leaving = block_id in self._queue.leaving
             known_bytes = None if is_leaving else self._index.own_size(block_id)
-            if known_bytes == entry.size_bytes and self._files.holds(block_id, known_bytes):
+            if known_bytes == entry.size_bytes and self._files.has(block_id, bytes(block)):
                 return
             temporary = self._files.write(block_id, block)
             with self._queue.lock:

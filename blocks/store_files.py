@@ -115,6 +115,13 @@ class BlockFiles:
         except FileNotFoundError:
             return False
 
+    def has(self, block_id: StoredId, block: bytes) -> bool:
+        """Say whether the block's file holds it, sound: reading it costs less than losing it."""
+        try:
+            return self.read(block_id, len(block) + 1) == block
+        except FileNotFoundError:
+            return False
+
     def read(self, block_id: StoredId, size_bytes: int, *, cached: bool = False) -> bytes:
         """Return up to *size_bytes* of the block's file, unchecked; none if the disk cannot.
 

@@ -97,6 +97,13 @@ class TestDamage:
         with Store(folder) as store:
             assert_corrupt_then_healed(store, SMALL_ID, SMALL, caplog)
 
+    def test_putting_a_large_block_heals_it_before_anybody_has_read_it(self, folder: Path) -> None:
+        keep(folder, (LARGE_ID, LARGE))
+        file_of(folder, LARGE_ID).write_bytes(bytes(len(LARGE)))
+        keep(folder, (LARGE_ID, LARGE))
+        with Store(folder) as store:
+            assert store.get(LARGE_ID) == LARGE
+
     def test_putting_a_small_block_heals_it_before_anybody_has_read_it(self, folder: Path) -> None:
         keep(folder, (SMALL_ID, SMALL))
         change_stored_bytes(folder, "UPDATE content SET bytes = ?", b"wrong")
