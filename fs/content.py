@@ -13,10 +13,6 @@ from typing_extensions import Buffer
 
 from libernet.blocks.reference import Reference
 
-SPARSE_BYTES = 64 * 1024
-"""Size from which stat looks for holes in files at rest: a look-up takes 20 us, and most files are
-smaller."""
-
 
 class LogPlace(msgspec.Struct, frozen=True, gc=False):
     """A record of the data log: its segment and the position of its header in it."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from benchmarks.commands import BenchError, run
+from benchmarks.commands import BenchError, output, run
 from benchmarks.machine import PROJECT
 from benchmarks.systems import Libernet
 
@@ -121,7 +121,8 @@ class Borg(Keeper):
 
     @staticmethod
     def is_here() -> bool:
-        return shutil.which("borg") is not None
+        mounts = output("/usr/bin/python3", "-c", "import pyfuse3; print('it can')")
+        return shutil.which("borg") is not None and bool(mounts)
 
     def backup(self) -> Command:
         self._versions += 1

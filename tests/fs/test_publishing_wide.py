@@ -2,8 +2,8 @@
 
 import random
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -76,35 +76,38 @@ class _Wide:
         return {row[0] for row in self.storage.reader.rows("SELECT name FROM changed_name")}
 
 
-async def test_a_page_that_was_lost_is_written_anew_with_the_next_change(tmp_path: Path) -> None:
+@asynccontextmanager
+async def _published(tmp_path: Path) -> AsyncIterator[_Wide]:
+    """A node with a wide folder that was published."""
     with trio.fail_after(_SECONDS), opened_node(tmp_path, node_settings(tmp_path)) as opened:
         wide = _Wide(*opened, tmp_path)
         async with wide.node.running():
             await wide.fill(120)
             await wide.publish()
-            rows = wide.storage.reader.rows("SELECT url FROM folder_page ORDER BY first")
-            lost = Reference.parse(rows[-1][0]).id
-            wide.storage.store._index.remove(lost)
-            await wide.caller.create("backups/b/wide/000-first", b"")
-            await wide.publish()
-            assert wide.storage.store.is_own(lost)
+            yield wide
+
+
+async def test_a_page_that_was_lost_is_written_anew_with_the_next_change(tmp_path: Path) -> None:
+    async with _published(tmp_path) as wide:
+        rows = wide.storage.reader.rows("SELECT url FROM folder_page ORDER BY first")
+        lost = Reference.parse(rows[-1][0]).id
+        wide.storage.store._index.remove(lost)
+        await wide.caller.create("backups/b/wide/000-first", b"")
+        await wide.publish()
+        assert wide.storage.store.is_own(lost)
 
 
 async def test_a_document_of_an_unchanged_folder_that_was_lost_is_written_anew(
     tmp_path: Path,
 ) -> None:
-    with trio.fail_after(_SECONDS), opened_node(tmp_path, node_settings(tmp_path)) as opened:
-        wide = _Wide(*opened, tmp_path)
-        async with wide.node.running():
-            await wide.fill(120)
-            await wide.publish()
-            documents = "SELECT reference FROM folder_document WHERE reference IS NOT NULL"
-            stored = {Reference.parse(url).id for (url,) in wide.storage.reader.rows(documents)}
-            [lost] = stored.difference(wide.node.snapshots.ids())
-            wide.storage.store._index.remove(lost)
-            await wide.caller.create("backups/b/beside", b"")
-            await wide.publish()
-            assert wide.storage.store.is_own(lost)
+    async with _published(tmp_path) as wide:
+        documents = "SELECT reference FROM folder_document WHERE reference IS NOT NULL"
+        stored = {Reference.parse(url).id for (url,) in wide.storage.reader.rows(documents)}
+        [lost] = stored.difference(wide.node.snapshots.ids())
+        wide.storage.store._index.remove(lost)
+        await wide.caller.create("backups/b/beside", b"")
+        await wide.publish()
+        assert wide.storage.store.is_own(lost)
 
 
 async def test_after_any_changes_a_wide_folder_is_published_as_if_for_the_first_time(
