@@ -1,5 +1,6 @@
 """libernet backup: a folder of this machine into a backup, without the detour through the mount."""
 
+import codecs
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 
 from libernet.blocks.errors import FormatError
 from libernet.fs.amounts import size_text
-from libernet.fs.command_options import with_json
+from libernet.fs.command_options import labels_wanted, with_json, with_labels
 from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
 from libernet.fs.sources.sizes import parse_size
@@ -29,6 +30,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--exclude-larger-than", metavar="SIZE", help="Not files over 100k, 20M, 1.5G ...")
 @click.option("--one-file-system", "-x", is_flag=True, help="Not what is mounted in SOURCE.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would be done.")
+@with_labels
 @with_json
 @click.pass_obj
 def backup(
@@ -38,6 +40,8 @@ def backup(
     *,
     into: str | None,
     dry_run: bool,
+    tags: Sequence[str],
+    note: str | None,
     as_json: bool,
     **left_out: Any,
 ) -> int:
@@ -45,8 +49,8 @@ def backup(
 
     NAME is that of SOURCE if none is given. What is no longer in SOURCE is removed from
     backups/NAME; older snapshots keep it. Files whose size, times and inode are as they were are
-    not read again. Patterns are those of a .gitignore. The exit code is 3 where something could
-    not be read.
+    not read again. Where nothing changed, the newest snapshot gets the tags and the note. Patterns
+    are those of a .gitignore. The exit code is 3 where something could not be read.
     """
     folders, name = _folders_and_name(sources, into)
     request = {
@@ -55,6 +59,7 @@ def backup(
         "each_inside": into is not None,
         "rules": _rules(**left_out),
         "dry_run": dry_run,
+        **labels_wanted(tags, note),
     }
     return copy(
         places,
@@ -79,13 +84,19 @@ def _rules(
         larger_than = None if exclude_larger_than is None else parse_size(exclude_larger_than)
     except FormatError as error:
         raise click.UsageError(str(error)) from None
-    lines = [line for file in pattern_files for line in file.read_text().splitlines()]
+    lines = [line for file in pattern_files for line in _lines(file)]
     return {
         "patterns": [*patterns, *lines],
         "caches": exclude_caches,
         "larger_than": larger_than,
         "one_file_system": one_file_system,
     }
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the patterns in a file: names are bytes, which need not be UTF-8."""
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    return [os.fsdecode(line.removesuffix(b"\r")) for line in content.split(b"\n")]
 
 
 def _folders_and_name(sources: Sequence[str], into: str | None) -> tuple[Sequence[str], str]:

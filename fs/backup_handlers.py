@@ -9,7 +9,9 @@ import trio
 
 from libernet.blocks.errors import FormatError
 from libernet.blocks.store import Store
+from libernet.fs.arguments import labels
 from libernet.fs.control import Tell
+from libernet.fs.history import History
 from libernet.fs.sources.backup import Request, SourceBackups
 from libernet.fs.sources.mirror import Progress
 from libernet.fs.sources.rules import Rules
@@ -21,18 +23,22 @@ Answer = dict[str, Any]
 class BackupHandlers:
     """Answer the command that reads folders into a backup."""
 
-    def __init__(self, backups: SourceBackups, store: Store) -> None:
+    def __init__(self, backups: SourceBackups, history: History, store: Store) -> None:
         self._backups = backups
+        self._history = history
         self._store = store
 
     async def backup(self, arguments: Answer, tell: Tell) -> Answer:
         """Read the sources and publish, with a note each half second."""
         request = _request(arguments)
+        wanted = labels(arguments)
         progress = Progress()
         began = time.monotonic()
         before = await trio.to_thread.run_sync(self._store.totals)
         async with watched(arguments, tell, progress, partial(self._backups.count, request)):
             snapshot = await self._backups.run(request, progress)
+            if snapshot is not None:
+                snapshot = await self._history.add_labels(snapshot, wanted)
         after = await trio.to_thread.run_sync(self._store.totals)
         return {
             **_counts(progress),

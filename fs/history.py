@@ -9,7 +9,7 @@ from libernet.blocks.errors import LibernetError
 from libernet.fs.journal_reader import Snapshot
 from libernet.fs.snapshots import Snapshots
 from libernet.fs.storage import Storage
-from libernet.fs.tags import TagList
+from libernet.fs.tags import Labels, TagList, checked_tags
 
 
 class History:
@@ -41,6 +41,13 @@ class History:
                 await trio.to_thread.run_sync(self._commit_labels, labelled)
                 self._snapshots.put(labelled)
         return labelled
+
+    async def add_labels(self, snapshot: Snapshot, labels: Labels) -> Snapshot:
+        """Give a snapshot *labels* too, durably; FormatError if it has too many tags then."""
+        if labels == Labels():
+            return snapshot
+        tags = checked_tags((*snapshot.tags, *labels.tags))
+        return await self.label(snapshot.number, tags=tags, note=labels.note)
 
     async def forget(self, numbers: Collection[int]) -> list[Snapshot]:
         """Forget snapshots, durably and all at once; return those that were still there."""

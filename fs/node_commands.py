@@ -11,7 +11,7 @@ from libernet import __version__
 from libernet.blocks.addresses import Address, parse_opening, without_path
 from libernet.blocks.errors import FormatError, LibernetError
 from libernet.blocks.reference import Reference
-from libernet.fs.arguments import text, texts
+from libernet.fs.arguments import labels, text
 from libernet.fs.backup_handlers import BackupHandlers
 from libernet.fs.check_commands import CheckCommands
 from libernet.fs.control import TellingHandler
@@ -26,7 +26,6 @@ from libernet.fs.restore_handlers import RestoreHandlers
 from libernet.fs.settings import Settings
 from libernet.fs.storage import Storage
 from libernet.fs.store_handlers import StoreCommands
-from libernet.fs.tags import checked_note, checked_tags
 from libernet.fs.tree import os_error
 from libernet.fs.tree_handlers import TreeHandlers
 
@@ -81,7 +80,7 @@ class NodeCommands:
         return {
             "diff": trees.diff,
             "find": trees.find,
-            "backup": BackupHandlers(self._node.sources, self._store).backup,
+            "backup": BackupHandlers(self._node.sources, self._node.history, self._store).backup,
             "fetch": FetchHandlers(self._node.fetching, self._node.shelf).fetch,
             "restore": restoring.restore,
         }
@@ -92,14 +91,9 @@ class NodeCommands:
 
     async def _snapshot(self, arguments: Answer) -> Answer:
         backup = self._backup(text(arguments, "name"))
-        tags = checked_tags(texts(arguments, "tags"))
-        note = arguments.get("note")
-        if note is not None:
-            note = checked_note(text(arguments, "note"))
+        wanted = labels(arguments)
         snapshot = await self._node.publisher.publish(backup)
-        if tags or note:
-            tags = checked_tags((*snapshot.tags, *tags))
-            snapshot = await self._node.history.label(snapshot.number, tags=tags, note=note)
+        snapshot = await self._node.history.add_labels(snapshot, wanted)
         return {"reference": str(snapshot.reference), "published": snapshot.name}
 
     async def _share(self, arguments: Answer) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from libernet.fs.amounts import count_text, size_text
-from libernet.fs.command_options import with_json
+from libernet.fs.command_options import labels_wanted, split_tags, with_json, with_labels
 from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.places import Places
@@ -14,8 +14,7 @@ from libernet.fs.places import Places
 
 @click.command()
 @click.argument("name")
-@click.option("--tag", "tags", multiple=True, metavar="T[,T...]", help="Give it tags.")
-@click.option("--note", metavar="TEXT", help="Write something about it.")
+@with_labels
 @with_json
 @click.pass_obj
 def snapshot(
@@ -25,11 +24,7 @@ def snapshot(
 
     Where nothing changed that is the newest there is, which gets the tags and the note.
     """
-    wanted: dict[str, Any] = {"name": name}
-    if tags:
-        wanted["tags"] = _split(tags)
-    if note is not None:
-        wanted["note"] = note
+    wanted = {"name": name, **labels_wanted(tags, note)}
     answer = ask(places.runtime, "snapshot", wanted, timeout=PUBLISH_SECONDS)
     click.echo(json.dumps(answer) if as_json else answer["reference"])
 
@@ -83,9 +78,9 @@ def tag(
         raise click.UsageError("say either what to --set, or what to --add and --remove")
     wanted: dict[str, Any] = {"snapshots": [snapshot_named(places, each) for each in which]}
     if new:
-        wanted["set"] = _split(new)
+        wanted["set"] = split_tags(new)
     else:
-        wanted |= {"add": _split(add), "remove": _split(remove)}
+        wanted |= {"add": split_tags(add), "remove": split_tags(remove)}
     _tell(ask(places.runtime, "tag", wanted)["snapshots"], as_json=as_json)
 
 
@@ -137,7 +132,3 @@ def _amounts(row: dict[str, Any]) -> tuple[str, str]:
 
 def _tell(found: list[dict[str, Any]], *, as_json: bool) -> None:
     click.echo(json.dumps(found) if as_json else table(found, [("note", "Note")]))
-
-
-def _split(options: tuple[str, ...]) -> list[str]:
-    return [tag for option in options for tag in option.split(",") if tag]

@@ -1,6 +1,7 @@
 """Tags of snapshots: short words that a person gives them, to find them by and to keep them for."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from libernet.blocks.errors import FormatError
 
@@ -34,6 +35,14 @@ def checked_note(note: str) -> str:
     if len(note) > MAX_NOTE_CHARACTERS or not note.replace("\n", "").isprintable():
         raise FormatError(f"a note has at most {MAX_NOTE_CHARACTERS} printable characters")
     return note
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a snapshot that is taken gets beside what it has: more tags, and a note if not None."""
+
+    tags: TagList = ()
+    note: str | None = None
 
 
 def tag_lists(options: Iterable[str]) -> list[TagList]:

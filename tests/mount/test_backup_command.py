@@ -73,6 +73,38 @@ def test_a_folder_with_the_mount_in_it_is_backed_up_without_it(node: Node, tmp_p
     assert "Libernet's own" in outcome.err
 
 
+def test_a_backup_gets_tags_and_a_note(node: Node, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    node.mount(*_ALONE)
+    _backup(node, source, "--tag", "before-move,work", "--note", "as it was")
+    _backup(node, source, "--tag", "again")  # nothing changed: the same snapshot
+    (source / "file").write_bytes(b"new")
+    _backup(node, source)
+    found = json.loads(node.libernet("snapshots", "--json"))
+    assert [(each["tags"], each["note"]) for each in found] == [
+        (["again", "before-move", "work"], "as it was"),
+        ([], ""),
+    ]
+    (source / "more").write_bytes(b"more")
+    outcome = node.try_libernet("backup", str(source), "--tag", "x" * 256)
+    assert (outcome.exit_code, "can be no tag" in outcome.err) == (1, True)
+    assert not (node.backups / "source" / "more").exists()  # it was refused before anything began
+
+
+def test_a_file_of_patterns_holds_bytes(node: Node, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    names = {b"caf\xe9", b"form\x0cfeed", b"feed", b"first", b"last", b"kept"}
+    for name in names:
+        (source / os.fsdecode(name)).write_bytes(b"content")
+    patterns = tmp_path / "patterns"
+    patterns.write_bytes(b"\xef\xbb\xbffirst\r\ncaf\xe9\nform\x0cfeed\nlast")
+    node.mount(*_ALONE)
+    _backup(node, source, "b", "--exclude-file", patterns)
+    assert set(os.listdir(os.fsencode(node.backups / "b"))) == {b"feed", b"kept"}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_another_file_system_is_left_out_when_asked(node: Node, tmp_path: Path) -> None:
     source = tmp_path / "source"
