@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -133,10 +134,10 @@ class ExchangeClient:
         if self.node_key is None and self._signer is not None:
             await self.has(block_id)
         path = block_path(block_id)
-        signature = ""
+        sign = None
         if self.node_key is not None and self._signer is not None:
-            signature = str(self._signer.sign("PUT", path, block, self.node_key))
-        question = Question("PUT", path, MAX_ERROR_BODY_BYTES, block, signature=signature)
+            sign = partial(self._signer.sign, "PUT", path, block, self.node_key)
+        question = Question("PUT", path, MAX_ERROR_BODY_BYTES, block, sign=sign)
         async with self._ask(question) as answer:
             if answer.status == 200:
                 return

@@ -4,6 +4,7 @@ h11 reads heads and chunks. A body whose length is known goes past it, from the 
 in the buffer, so that it is not copied before it is checked.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import h11
@@ -11,7 +12,7 @@ import trio
 
 from libernet.blocks.errors import PeerUnreachable, RemoteProtocolError
 from libernet.net.address import PeerAddress
-from libernet.net.exchange.signing import NODE_HEADER, SIGNATURE_HEADER
+from libernet.net.exchange.signing import NODE_HEADER, SIGNATURE_HEADER, Signature
 from libernet.net.exchange.streams import ByteStream
 
 MAX_HEAD_BYTES = 8 * 1024
@@ -36,7 +37,8 @@ _NOTHING = memoryview(b"")
 class Question:
     """A request; a successful answer with more than *max_body_bytes* breaks the protocol.
 
-    With a body, perhaps an empty one, it may have a type, and *signature* is that of a node.
+    With a body, perhaps an empty one, it may have a type. *sign* makes the signature of a node,
+    anew each time that the question is sent: a peer takes no signature twice.
     """
 
     method: str
@@ -44,7 +46,7 @@ class Question:
     max_body_bytes: int = 0
     body: bytes | None = None
     body_type: str = ""
-    signature: str = ""
+    sign: Callable[[], Signature] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class _Exchange:
             headers.append(("content-length", str(len(question.body))))
         if question.body_type:
             headers.append(("content-type", question.body_type))
-        if question.signature:
-            headers.append((SIGNATURE_HEADER, question.signature))
+        if question.sign is not None:
+            headers.append((SIGNATURE_HEADER, str(question.sign())))
         request = h11.Request(method=question.method, target=question.path, headers=headers)
         data = self._http.send(request) or b""
         if question.body:

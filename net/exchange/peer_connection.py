@@ -1,5 +1,6 @@
 """One connection to a peer, for one question at a time, each under a deadline."""
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from libernet.net.exchange.line import Lines, Passage
 from libernet.net.exchange.streams import ByteStream, PeerStream
 from libernet.net.exchange.wire import MAX_BODY_BYTES
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SENT_AT_ONCE = 64 * 1024  # of a long question, so that it is seen to move
 
 
@@ -81,7 +83,9 @@ class PeerConnection:
         self._is_open = False
         self.received_bytes = 0
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(MAX_BODY_BYTES))
+            # Of a mapping only the pages that an answer reaches take memory; a bytearray is all
+            # zeroed, and most answers are half as long as the longest.
+            self._buffer = memoryview(mmap.mmap(-1, MAX_BODY_BYTES, _PRIVATE))
         patience = _Patience(self._pace)
         passage = Passage(self._lines, self._peer.host, patience.paused)
         watched = _WatchedStream(self._stream, passage, patience)

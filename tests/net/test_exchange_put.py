@@ -23,17 +23,10 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.exchange import admission
-from libernet.net.exchange.admission import SKEW_SECONDS, AcceptanceRules, Admission
+from libernet.net.exchange.admission import SKEW_SECONDS, AcceptanceRules, Admission, Visitor
 from libernet.net.exchange.client import ExchangeClient
 from libernet.net.exchange.reception import MAX_AT_ONCE, MAX_PER_HOST, Reception
-from libernet.net.exchange.signing import Signature, Signer
-from libernet.net.exchange.wire import (
-    MAX_BATCH_IDS,
-    WHICH_ANSWER_TYPE,
-    WHICH_REQUEST_TYPE,
-    parse_batch_request,
-    parse_which_answer,
-)
+from libernet.net.exchange.signing import NODE_HEADER, SIGNATURE_HEADER, Signature, Signer
 from libernet.net.identity import NodeIdentity
 from tests.support.exchange import (
     HELLO,
@@ -546,6 +539,31 @@ class TestClient:
         with pytest.raises(PeerTimeout):
             await client.put(HELLO_ID, HELLO)
 
+    async def test_what_is_sent_again_is_signed_anew(
+        self, autojump_clock: MockClock, nursery: trio.Nursery
+    ) -> None:
+        puts: list[bytes] = []
+
+        async def forgetful(stream: MemoryStream) -> None:
+            """Take the first block, and close the connection as idle instead of an answer."""
+            while asked := await hear(stream):
+                if asked.startswith(b"PUT"):
+                    puts.append(asked)
+                    if len(puts) == 1:
+                        await stream.aclose()
+                        return
+                await stream.send_all(http(200, b"", f"{NODE_HEADER}: {RECIPIENT.hex()}"))
+
+        client = ExchangeClient(
+            PEER, dial=ScriptedPeer(nursery, forgetful).dial, signer=Signer(FRIEND, lambda: NOW)
+        )
+        await client.put(HELLO_ID, HELLO)
+        assert len(puts) == 2
+        admitting = Admission(RULES, RECIPIENT, lambda: NOW)
+        for asked in puts:  # the first may have been admitted before the connection broke
+            visitor = Visitor(HOST, header_of(asked, SIGNATURE_HEADER))
+            assert admitting.admit(visitor, "PUT", HELLO_PATH) is not None
+
     async def test_an_original_is_given_the_block_as_its_own_client_does(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
@@ -564,69 +582,3 @@ class TestClient:
         assert b"content-type" not in head.lower()
         assert b"signature" not in head.lower()
         assert body == HELLO
-
-
-class TestWhich:
-    async def test_many_are_asked_for_at_once(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        blocks = [b"%d" % n for n in range(MAX_BATCH_IDS + 9)]
-        server = Server(nursery, DictOffer(blocks[::3]))
-        dial = served_by(nursery, partial(server.server.serve, address=HOST))
-        asked = [BlockId.of(block) for block in blocks]
-        assert await ExchangeClient(PEER, dial=dial).which(asked) == set(asked[::3])
-
-    async def test_private_blocks_are_not_told_of(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        class Secretive(DictOffer):
-            async def tells(self, block_id: BlockId) -> bool:
-                return False
-
-        server = Server(nursery, Secretive())
-        asked = request(
-            "POST", "/sha256/", "content-length: 32", f"content-type: {WHICH_REQUEST_TYPE}"
-        )
-        answer = await server.ask(asked + HELLO_ID)
-        assert header_of(answer, "content-type") == WHICH_ANSWER_TYPE
-        assert parse_which_answer(memoryview(body_of(answer)), 1) == [False]
-
-    async def test_a_peer_that_does_not_know_the_question_is_asked_for_each(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        methods: list[bytes] = []
-
-        async def original(stream: MemoryStream) -> None:
-            while asked := await hear(stream):
-                methods.append(asked.partition(b" ")[0])
-                has_it = str(HELLO_ID).encode() in asked
-                head = b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"
-                missing = b"HTTP/1.1 504 GATEWAY TIMEOUT\r\ncontent-length: 26\r\n\r\n"
-                if methods[-1] == b"POST":
-                    await stream.send_all(http(405))
-                else:
-                    await stream.send_all(head if has_it else missing)
-
-        client = ExchangeClient(PEER, dial=ScriptedPeer(nursery, original).dial)
-        for _ in range(2):
-            assert await client.which([HELLO_ID, BlockId.of(b"absent")]) == {HELLO_ID}
-        assert methods.count(b"POST") == 1
-        assert methods.count(b"HEAD") == 4
-
-    @pytest.mark.parametrize("bits", [b"", b"\x80\0", b"\xff", b"\x01"])
-    async def test_an_answer_about_other_blocks_is_the_peers_fault(
-        self, autojump_clock: MockClock, nursery: trio.Nursery, bits: bytes
-    ) -> None:
-        answer = http(200, bits, f"content-type: {WHICH_ANSWER_TYPE}")
-        client = ExchangeClient(PEER, dial=ScriptedPeer(nursery, answering(answer)).dial)
-        with pytest.raises(RemoteProtocolError, match=r"peer\.example:4848"):
-            await client.which([HELLO_ID])
-
-    async def test_half_an_id_is_no_question(
-        self, autojump_clock: MockClock, nursery: trio.Nursery
-    ) -> None:
-        asked = request(
-            "POST", "/sha256/", "content-length: 31", f"content-type: {WHICH_REQUEST_TYPE}"
-        )
-        assert status_of(await Server(nursery, DictOffer()).ask(asked + bytes(31))) == 400
-        assert parse_batch_request(bytes(32)) == [BlockId(bytes(32))]
