@@ -20,7 +20,8 @@ def with_labels(command: Command) -> Command:
 
 def labels_wanted(tags: Iterable[str], note: str | None) -> dict[str, Any]:
     """Return what a request for a snapshot holds of its tags and its note."""
-    return {"tags": split_tags(tags)} | ({} if note is None else {"note": note})
+    wanted = {"tags": split_tags(tags), "note": note}
+    return {key: value for key, value in wanted.items() if value not in ([], None)}
 
 
 def split_tags(options: Iterable[str]) -> list[str]:
