@@ -26,7 +26,10 @@ MAX_AHEAD_BYTES = 24 * 1024 * 1024
 """How far a file is read ahead at most: half of the cache, so that nothing goes before it is read.
 With what is on its way the mark of 200 MiB for the whole process is kept."""
 
-_HERE_TASKS = 2  # hops to threads at one time, for chunks of this machine: there are two cores
+_HERE_TASKS = 3
+"""Hops to threads at one time, for chunks of this machine: two cores, and one that waits for the
+disk (reading 256 MiB cold took 0.52 s so, and 0.57 with two)."""
+
 _HOP_CHUNKS = 8
 """Chunks read in one hop: it costs 40 us, as much as to read and unseal a small one."""
 
