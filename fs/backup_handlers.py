@@ -47,8 +47,9 @@ class BackupHandlers:
             "reference": None if snapshot is None else str(snapshot.reference),
             "snapshot": None if snapshot is None else snapshot.name,
             "dry_run": request.dry_run,
-            "skipped": {os.fsdecode(path): why for path, why in progress.skipped.items()},
-            "errors": {os.fsdecode(path): why for path, why in progress.errors.items()},
+            "skipped": progress.skipped.texts(),
+            "errors": progress.errors.texts(),
+            "error_count": progress.errors.count,
         }
 
 

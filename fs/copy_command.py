@@ -32,7 +32,10 @@ def copy(
         answer = ask(places.runtime, command, request, timeout=note_seconds, hear=hear)
     click.echo(json.dumps(answer) if as_json else describe(answer))
     for path, why in answer.get("skipped", {}).items():
-        click.echo(f"skipped: {path}: {why}", err=True)
+        click.echo(f"skipped: {printable(path)}: {why}", err=True)
     for path, why in answer["errors"].items():
         click.echo(f"{failed}: {printable(path)}: {why}", err=True)
-    return EX_INCOMPLETE if answer["errors"] else 0
+    untold = answer["error_count"] - len(answer["errors"])
+    if untold:
+        click.echo(f"{failed}: {untold} more", err=True)
+    return EX_INCOMPLETE if answer["error_count"] else 0

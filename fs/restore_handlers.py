@@ -62,7 +62,8 @@ class RestoreHandlers:
             **counts,
             "total_duration": time.monotonic() - began,
             "dry_run": options.dry_run,
-            "errors": {os.fsdecode(path): why for path, why in restored.errors.items()},
+            "errors": restored.errors.texts(),
+            "error_count": restored.errors.count,
         }
 
     @asynccontextmanager

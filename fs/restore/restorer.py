@@ -17,6 +17,7 @@ from libernet.blocks.store import Store
 from libernet.fs.bundle_files import BundleFile
 from libernet.fs.nodes import FileNode, FolderNode, Incomplete, LinkNode, Node
 from libernet.fs.restore.writing import Piece, Wanted, Writer
+from libernet.fs.troubles import Troubles
 
 _PAGE_ENTRIES = 1000
 _BATCH_FILES = 64
@@ -30,7 +31,7 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 @dataclass(slots=True)
 class Restored:
-    """What a restore did so far, or would do; *errors* say why by path."""
+    """What a restore did so far, or would do, and what of it failed."""
 
     files_restored: int = 0
     files_unchanged: int = 0
@@ -40,13 +41,13 @@ class Restored:
     total_bytes: int = 0
     bytes_restored: int = 0
     current: bytes = b""
-    errors: dict[bytes, str] = field(default_factory=dict)
+    errors: Troubles = field(default_factory=Troubles)
 
     def add(self, more: "Restored") -> None:
         """Count what was done by somebody else too."""
         for each in fields(self):
             if each.name == "errors":
-                self.errors.update(more.errors)
+                self.errors.add(more.errors)
             elif each.name != "current":
                 total = getattr(self, each.name) + getattr(more, each.name)
                 setattr(self, each.name, total)
@@ -98,8 +99,7 @@ class Restorer:
         async with trio.open_nursery() as nursery:
             if isinstance(source, FolderNode):
                 await self._tree(nursery, source, target)
-            else:
-                await self._make_folders([target])
+            elif await self._make_folders([target]):
                 await self._entry(nursery, os.path.join(target, name), source)
             await self._send_batch(nursery)
         if self._failure is not None:
@@ -108,8 +108,7 @@ class Restorer:
             self._restored.add(await trio.to_thread.run_sync(self._end))
 
     async def _tree(self, nursery: trio.Nursery, source: FolderNode, target: bytes) -> None:
-        await self._make_folders([target])
-        waiting = [(target, source)]
+        waiting = [(target, source)] if await self._make_folders([target]) else []
         while waiting:
             path, folder = waiting.pop()
             self._restored.folders += 1
@@ -121,8 +120,8 @@ class Restorer:
                 _note(self._restored, path, exc)
                 xattrs = {}
             self._folders.append(Wanted(path, folder.appearance, xattrs))
-            await self._make_folders([each for each, _ in below])
-            waiting += reversed(below)
+            made = await self._make_folders([each for each, _ in below])
+            waiting += [each for each in reversed(below) if each[0] in made]
 
     async def _listed(
         self,
@@ -207,18 +206,24 @@ class Restorer:
 
         return trio.from_thread.run(read)
 
-    async def _make_folders(self, paths: list[bytes]) -> None:
-        if paths and not self._options.dry_run:
-            self._restored.add(await trio.to_thread.run_sync(self._make_all, paths))
+    async def _make_folders(self, paths: list[bytes]) -> set[bytes]:
+        """Make folders and return which are there; of the others, it is noted why they are not."""
+        wanted = set(paths)
+        if not wanted or self._options.dry_run:
+            return wanted
+        failed = await trio.to_thread.run_sync(self._make_all, paths)
+        for path, error in failed.items():
+            _note(self._restored, path, error)
+        return wanted - failed.keys()
 
-    def _make_all(self, paths: list[bytes]) -> Restored:
-        done = Restored()
+    def _make_all(self, paths: list[bytes]) -> dict[bytes, OSError]:
+        failed = {}
         for path in paths:
             try:
                 self._writer.folder(path)
             except OSError as exc:
-                _note(done, path, exc)
-        return done
+                failed[path] = exc
+        return failed
 
     async def _send_batch(self, nursery: trio.Nursery) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -293,7 +298,7 @@ def _note(done: Restored, path: bytes, error: Exception) -> None:
     if isinstance(error, OSError) and error.errno in _FATAL:
         raise error
     said = error.strerror if isinstance(error, OSError) else None
-    done.errors[path] = said or str(error)
+    done.errors.note(path, said or str(error))
 
 
 async def _xattrs(node: Node) -> dict[bytes, bytes]:

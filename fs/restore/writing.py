@@ -2,10 +2,10 @@
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import IO
 
 from typing_extensions import Buffer
@@ -16,8 +16,6 @@ Piece = tuple[int, Callable[[], Buffer] | None]
 """So many bytes of a file, and what returns them: None for zeros."""
 
 _BUFFER_BYTES = 1024 * 1024
-
-_numbers = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +85,22 @@ class Writer:
         existing = _exists(wanted.path)
         path = wanted.path
         if existing is not None:
-            path = os.path.join(os.path.dirname(path), b".libernet-%d" % next(_numbers))
+            # What a restore that was killed left there has another name.
+            path = os.path.join(os.path.dirname(path), b".libernet-%x" % secrets.randbits(64))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
             _write(descriptor, wanted)
             self._look(descriptor, wanted)
+            if existing is not None:
+                if stat.S_ISDIR(existing.st_mode):
+                    os.rmdir(wanted.path)  # never a folder with something in it
+                os.rename(path, wanted.path)
         except BaseException:
             os.unlink(path)
             raise
         finally:
             os.close(descriptor)
-        if path != wanted.path:
-            if existing is not None and stat.S_ISDIR(existing.st_mode):
-                os.rmdir(wanted.path)  # never a folder with something in it
-            os.rename(path, wanted.path)
 
     def attributes(self, wanted: Wanted) -> None:
         """Give a file that is there its attributes. Raises OSError."""

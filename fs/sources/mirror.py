@@ -17,6 +17,7 @@ from libernet.fs.sources.placing import Placer
 from libernet.fs.sources.reading import FileContent, FileReader
 from libernet.fs.sources.scanning import Found, Listing, Scanner
 from libernet.fs.tree import Changes, NewInode
+from libernet.fs.troubles import Troubles
 from libernet.fs.underway import Underway
 
 _BATCH_FILES = 64
@@ -28,7 +29,7 @@ _Group = tuple[int, int]  # the device and inode of a file with several names
 
 @dataclass(slots=True)
 class Progress:
-    """What a backup did so far, or would do; *errors* and *skipped* say why by path."""
+    """What a backup did so far, or would do, and what of it was skipped or failed."""
 
     files_new: int = 0
     files_changed: int = 0
@@ -40,8 +41,8 @@ class Progress:
     total_bytes: int = 0
     bytes_read: int = 0
     current: bytes = b""
-    skipped: dict[bytes, str] = field(default_factory=dict)
-    errors: dict[bytes, str] = field(default_factory=dict)
+    skipped: Troubles = field(default_factory=Troubles)
+    errors: Troubles = field(default_factory=Troubles)
 
     @property
     def files(self) -> int:
@@ -151,7 +152,7 @@ class Mirror:
         progress.current = below
         self._folders.append((ino, below, listing.status, listing.xattrs))
         for path in listing.skipped:
-            progress.skipped[path] = "is a mount of Libernet's, or where it keeps its blocks"
+            progress.skipped.note(path, "is a mount of Libernet's, or where it keeps its blocks")
         known = await self._placer.known(ino)
         for name, error in listing.errors.items():
             self._fails(os.path.join(below, name), error)
@@ -366,7 +367,7 @@ class Mirror:
         self._note_error(path, error.strerror or str(error))
 
     def _note_error(self, path: bytes, why: str) -> None:
-        self._progress.errors[self._scanner.full(path)] = why
+        self._progress.errors.note(self._scanner.full(path), why)
 
 
 def _group(status: os.stat_result) -> _Group | None:

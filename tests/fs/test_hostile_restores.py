@@ -1,5 +1,6 @@
 """Restoring what nobody means well with: never outside the target, and all that is fine arrives."""
 
+import errno
 import json
 import os
 from collections.abc import AsyncIterator
@@ -112,6 +113,25 @@ async def test_pages_that_are_fine_are_restored_beside_a_bad_one(
     answer = await _restore(node, tmp_path / "target", reference=str(reference))
     assert list(answer["errors"]) == [str(tmp_path / "target")]
     assert _below(tmp_path / "target") == {"a", "b", "e", "f"}
+
+
+async def test_a_folder_that_cannot_be_made_costs_what_is_in_it(
+    node: SharingNode, tmp_path: Path
+) -> None:
+    made = Documents()
+    inner = {"document": document({name: made.file(b"lost") for name in "abc"})}
+    long = "n" * 250
+    top = inner
+    for _ in range(18):  # the path of the innermost ones is longer than a path may be
+        top = {"document": document({"kept": made.file(b"kept")}, {long: top})}
+    reference = _put(node, made, serialized(top["document"]))
+    answer = await _restore(node, tmp_path, reference=str(reference))
+    [(path, why)] = answer["errors"].items()
+    assert (answer["error_count"], why) == (1, os.strerror(errno.ENAMETOOLONG))
+    depth = path.count(long)
+    assert 10 < depth < 18
+    kept = [folder for folder, _, names in os.walk(tmp_path) if names == ["kept"]]
+    assert len(kept) == depth
 
 
 async def test_what_an_address_leads_to_is_restored_by_its_path_in_the_mount(
