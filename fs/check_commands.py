@@ -19,6 +19,7 @@ from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
 from libernet.fs.lock import Phase, StateLock, holder
 from libernet.fs.places import Places
+from libernet.fs.printable import printable
 from libernet.fs.storage import Storage
 
 CHECK_SECONDS = 24 * 3600.0
@@ -90,7 +91,7 @@ def _as_answer(findings: Iterable[Finding]) -> Answer:
 
 def _print(findings: list[Finding], *, is_all: bool) -> None:
     for finding in findings:
-        click.echo(str(finding))
+        click.echo(printable(str(finding)))
     faults = sum(finding.is_fault for finding in findings)
     if not faults:
         click.echo("all is well")

@@ -8,7 +8,8 @@ import click
 
 from libernet.fs.control_client import ask
 from libernet.fs.places import Places
-from libernet.fs.progress_line import is_watched, printable, progress_line
+from libernet.fs.printable import printable
+from libernet.fs.progress_line import is_watched, progress_line
 
 EX_INCOMPLETE = 3
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from libernet.fs.amounts import count_text, seconds_text, size_text
 from libernet.fs.describe_network import network_lines
+from libernet.fs.printable import printable
 
 
 def describe(answer: dict[str, Any]) -> str:
@@ -16,8 +17,12 @@ def describe(answer: dict[str, Any]) -> str:
     ]
     backups = answer["backups"]
     lines.append(f"backups     {len(backups) or 'none yet'}")
-    width = max((len(backup["name"]) for backup in backups), default=0)
-    lines += [f"  {backup['name']:<{width}}  {_publication(backup)}" for backup in backups]
+    names = [printable(backup["name"]) for backup in backups]
+    width = max(map(len, names), default=0)
+    lines += [
+        f"  {name:<{width}}  {_publication(backup)}"
+        for name, backup in zip(names, backups, strict=True)
+    ]
     if answer.get("web"):
         lines.append(f"by URL      {answer['web']}")
     lines += network_lines(answer.get("network", {}))
@@ -34,7 +39,8 @@ def freed_text(answer: dict[str, Any]) -> str:
 def _failure(failure: dict[str, Any]) -> str:
     asked = ", ".join(failure["asked"]) or "nobody: no peer could be asked"
     return (
-        f"missing     block {failure['block'][:12]}... of {failure['path'] or 'the bundle itself'}"
+        f"missing     block {failure['block'][:12]}... of"
+        f" {printable(failure['path']) or 'the bundle itself'}"
         f" since {seconds_text(failure['since_seconds'])}; asked: {asked}"
     )
 

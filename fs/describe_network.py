@@ -3,6 +3,7 @@
 from typing import Any
 
 from libernet.fs.amounts import count_text, seconds_text, size_text
+from libernet.fs.printable import printable
 
 _NOTHING = "-"
 _SHOWN_ID = 12  # characters, enough to tell nodes apart
@@ -92,7 +93,8 @@ def _trouble(peer: dict[str, Any]) -> str:
     if not peer["last_error"]:
         return ""
     rests = peer["rests_seconds"]
-    return f"{f'rests for {seconds_text(rests)}' if rests else 'last'}: {peer['last_error']}"
+    since = f"rests for {seconds_text(rests)}" if rests else "last"
+    return f"{since}: {printable(peer['last_error'])}"
 
 
 def _rate(bytes_per_second: int) -> str:

@@ -11,7 +11,8 @@ from libernet.fs.amounts import size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
 from libernet.fs.places import Places
-from libernet.fs.progress_line import printable, progress_line
+from libernet.fs.printable import printable
+from libernet.fs.progress_line import progress_line
 
 NOTE_SECONDS = 60.0
 

@@ -11,6 +11,7 @@ from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.describe import freed_text
 from libernet.fs.places import Places
+from libernet.fs.printable import printable
 from libernet.fs.snapshot_commands import table
 
 _KINDS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -110,10 +111,11 @@ def _print(answer: dict[str, Any]) -> None:
     would = "would " if answer["dry_run"] else ""
     for group in answer["groups"]:
         kept, removed = group["keep"], group["remove"]
-        click.echo(f"{group['backup']}: {would}keep {count_text(len(kept), 'snapshot')}")
+        backup = printable(group["backup"])
+        click.echo(f"{backup}: {would}keep {count_text(len(kept), 'snapshot')}")
         if kept:
             click.echo(table(kept, [("reasons", "Reasons")]))
-        click.echo(f"{group['backup']}: {would}forget {count_text(len(removed), 'snapshot')}")
+        click.echo(f"{backup}: {would}forget {count_text(len(removed), 'snapshot')}")
         if removed:
             click.echo(table(removed, [("note", "Note")]))
         click.echo()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from libernet.fs.amounts import size_text
+from libernet.fs.printable import printable
 
 _PATH_CHARACTERS = 60  # of its end: the rest of the line says more
 
@@ -56,8 +57,3 @@ def _said(note: dict[str, Any], things: str, seconds: float) -> str:
     total = "" if note.get("of") is None else f" of {note['of']}"
     rate = f", {size_text(int(note['bytes'] / seconds))}/s" if seconds else ""
     return f"{note['done']}{total} {things}, {size_text(note['bytes'])}{rate}"
-
-
-def printable(path: str) -> str:
-    """Return a path that others may have made without what would move the cursor."""
-    return "".join(each if each.isprintable() else "?" for each in path)

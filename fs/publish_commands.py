@@ -10,6 +10,7 @@ from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.places import Places
+from libernet.fs.printable import printable
 
 EX_INCOMPLETE = 3
 
@@ -52,5 +53,5 @@ def publish(
         click.echo(answer["reference"])
         click.echo(_PUBLIC, err=True)
         for name, reason in left_out.items():
-            click.echo(f"left out: {name}: {reason}", err=True)
+            click.echo(f"left out: {printable(name)}: {reason}", err=True)
     return EX_INCOMPLETE if left_out else 0

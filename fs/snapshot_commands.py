@@ -10,6 +10,7 @@ from libernet.fs.command_options import labels_wanted, split_tags, with_json, wi
 from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.places import Places
+from libernet.fs.printable import printable
 
 
 @click.command()
@@ -106,7 +107,7 @@ def table(rows: list[dict[str, Any]], more: list[tuple[str, str]]) -> str:
         cells.append(
             [
                 row["short_id"],
-                f"{row['backup']}/{row['name']}",
+                printable(f"{row['backup']}/{row['name']}"),
                 *_amounts(row),
                 ",".join(row["tags"]),
                 *(

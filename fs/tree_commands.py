@@ -10,6 +10,7 @@ from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount, snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.places import Places
+from libernet.fs.printable import printed
 
 EX_INCOMPLETE = 3
 
@@ -38,7 +39,7 @@ def diff(places: Places, old: str, new: str, *, as_json: bool) -> int:
                 click.echo(json.dumps({"message_type": "change", **each}))
             else:
                 error = f": {each['error']}" if "error" in each else ""
-                click.echo(f"{each['modifier']:<5}{each['path']}{error}")
+                click.echo(f"{each['modifier']:<5}{printed(each['path'])}{error}")
 
     asked = {"old": _named(places, old), "new": _named(places, new)}
     answer = ask(places.runtime, "diff", asked, timeout=PUBLISH_SECONDS, hear=hear)
@@ -113,7 +114,7 @@ def _statistics(answer: dict[str, Any]) -> str:
 
 
 def _found(each: dict[str, Any]) -> str:
-    path = f"{each['backup']}/{each['path']}"
+    path = printed(f"{each['backup']}/{each['path']}")
     if "error" in each:
         return f"! {path}: {each['error']}"
     slash = "/" if each["type"] == "dir" else ""

@@ -102,6 +102,21 @@ async def test_status_is_readable(mounted: Path, capsys: pytest.CaptureFixture[s
     )
 
 
+async def test_names_move_no_cursor_where_people_read_them(
+    tmp_path: Path, nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "\x1b[2J\nall is well\udcff"
+
+    async def status(arguments: dict[str, Any]) -> dict[str, Any]:
+        return STATUS | {"backups": [{"name": name, "published": None}]}
+
+    await nursery.start(ControlServer(tmp_path, {"status": status}).run)
+    assert await _run(tmp_path, "status") == 0
+    assert "  ?[2J?all is well?  not yet published\n" in capsys.readouterr().out
+    assert await _run(tmp_path, "status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["backups"][0]["name"] == name
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
