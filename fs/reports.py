@@ -23,10 +23,14 @@ REFERENCE: Final = RESERVED + b"reference"
 own, and the path from there. So it may open more than what was asked about."""
 
 DURABLE: Final = RESERVED + b"durable"
-"""1 when a crash takes nothing of it any more, of a folder nothing of what is below; else 0."""
+"""1 when a crash takes nothing of it any more, of a folder nothing of what is below; else 0. 1 of
+all that is read-only: nothing of it waits to be written."""
 
 PUBLISHED: Final = RESERVED + b"published"
-"""1 when the newest snapshot shows it as it is now, else 0; 1 of all that bundles hold."""
+"""1 when the newest snapshot shows it as it is now, else 0; of `backups` when that holds for all in
+it. 1 of what has a reference elsewhere, 0 of the folders that no document describes."""
+
+_PAGE_ENTRIES = 256
 
 
 class Reports:
@@ -62,12 +66,23 @@ class Reports:
         """
         if name == DURABLE:
             return _flag(self._is_durable(self._overlay.inode(ino)))
-        if ino == ROOT_INO or name not in {PUBLISHED, REFERENCE}:
+        if name not in {PUBLISHED, REFERENCE}:
             return None
+        if ino == ROOT_INO:
+            return _flag(await self._is_all_published()) if name == PUBLISHED else None
         node = await self._published(ino)
         if name == PUBLISHED:
             return _flag(node is not None)
         return None if node is None else of_node(node, REFERENCE)
+
+    async def _is_all_published(self) -> bool:
+        after = b""
+        while page := self._overlay.children(ROOT_INO, after, _PAGE_ENTRIES):
+            for _, inode in page:
+                if await self._published(inode.ino) is None:
+                    return False
+            after = page[-1][0]
+        return True
 
     async def _published(self, ino: int) -> Node | None:
         """Return what shows an inode as it is now, in the newest snapshot of its backup."""
@@ -115,10 +130,14 @@ class Reports:
 
 def of_node(node: Node, name: bytes) -> bytes | None:
     """Return the value of an attribute of something read-only, None if there is none."""
-    address = node.address() if name in {PUBLISHED, REFERENCE} else None
-    if address is None:
+    if name == DURABLE:
+        return _flag(True)
+    if name not in {PUBLISHED, REFERENCE}:
         return None
-    return address.encode() if name == REFERENCE else _flag(True)
+    address = node.address()
+    if name == PUBLISHED:
+        return _flag(address is not None)
+    return None if address is None else address.encode()
 
 
 async def _below(root: FolderNode, path: list[bytes]) -> Node | None:

@@ -88,7 +88,7 @@ async def test_a_reference_leads_to_what_it_was_asked_of(node: SharingNode) -> N
         expected = await _ask(node, f"backups/b{path}", REFERENCE)
         for top in (f"snapshots/b/{latest}", "bundles/opened", snapshot.removeprefix("/")):
             assert await _ask(node, f"{top}{path}", REFERENCE) == expected
-            assert await _states(node, f"{top}{path}") == (None, "1")
+            assert await _states(node, f"{top}{path}") == ("1", "1")
 
 
 @pytest.mark.parametrize("change", ["attributes", "rename", "replace", "exchange", "new", "moved"])
@@ -167,11 +167,14 @@ async def test_what_a_bundle_without_a_key_holds_has_references_that_lead_there(
         assert await _ask(node, f"{top}/a/b c", REFERENCE) == f"/sha256/{plain.id}/plain/a/b%20c"
 
 
-async def test_the_folders_that_are_nobodys_have_none(node: SharingNode) -> None:
+async def test_the_folders_that_no_document_describes_have_no_reference(node: SharingNode) -> None:
     await _publish(node)
-    for path in ("", "snapshots", "snapshots/b", "bundles", "sha256", "sha384"):
-        assert [await _ask(node, path, name) for name in _NAMES] == [None, None, None]
-    assert [await _ask(node, "backups", name) for name in _NAMES] == ["1", None, None]
+    for path in ("", "snapshots", "snapshots/b", "snapshots/b/latest", "bundles", "sha256"):
+        assert [await _ask(node, path, name) for name in _NAMES] == ["1", "0", None]
+    assert [await _ask(node, "backups", name) for name in _NAMES] == ["1", "1", None]
+    await node.caller.mkdir("backups/another")
+    await node.command("sync")
+    assert [await _ask(node, "backups", name) for name in _NAMES] == ["1", "0", None]
     assert await _ask(node, "backups/b", b"user.libernet.other") is None
 
 
