@@ -65,7 +65,8 @@ class SideBySide:
     ) -> AsyncGenerator[tuple[bytes, Found], None]:
         """Yield each name in a folder with what it is in which versions, by name.
 
-        At most one page of each version is in memory. Raises LibernetError for what cannot be read.
+        At most one page of each version is in memory. Raises LibernetError for what cannot be read,
+        of a wide folder at the end: a page that is lost costs the names that it has.
         """
         ranges = [_Range(each.of, (each.tree,), each.origin) for each in variants]
         async with aclosing(self._in_range(ranges, b"", None)) as found:
@@ -96,12 +97,18 @@ class SideBySide:
         firsts = [each.first for each in cuts if first < each.first]
         bounds = [first, *(each for each in firsts if before is None or each < before), before]
         names.clear()
+        lacking: LibernetError | None = None
         for begin, end in pairwise(bounds):
             assert begin is not None
             parts = [_clipped(each, begin, end) for each in opened]
             async with aclosing(self._in_range(parts, begin, end)) as found:
-                async for one in found:
-                    yield one
+                try:
+                    async for one in found:
+                        yield one
+                except LibernetError as exc:
+                    lacking = lacking or exc
+        if lacking is not None:
+            raise lacking
 
     def _collect(
         self,

@@ -260,6 +260,41 @@ async def test_what_cannot_be_read_is_told_and_the_rest_compared(tmp_path: Path)
         node.store.put(lost, kept)
 
 
+async def test_a_page_that_is_lost_costs_its_own_names(node: SharingNode) -> None:
+    caller = node.caller
+    await caller.mkdir("backups/b")
+    await caller.mkdir("backups/b/wide")
+    for number in range(9000):
+        await caller.create(f"backups/b/wide/{number:0150}")
+    old = await _snapshot(node)
+    await caller.create(f"backups/b/wide/{0:0150}-new")
+    await caller.create(f"backups/b/wide/{8999:0150}-new")
+    await caller.create("backups/b/zz")
+    new = await _snapshot(node)
+    bundles = node.node.bundles
+    async with node.node.paths.tree(new) as top:
+        assert isinstance(top.tree, Reference)
+        opened = await bundles.document(top.tree, top.origin)
+        wide = await bundles.document(opened.listing.folders[b"wide"].reference(), top.origin)
+    first = wide.listing.pages[0]
+    while pages := (await bundles.page(first, top.origin)).listing.pages:
+        first = pages[0]
+    lost = first.reference().id
+    kept = node.store.get(lost)
+    await node.command("sync")
+    bundles._opened.clear()
+    node.node._chunks._chunks.clear()
+    node.store._index.remove(lost)
+    told, totals = await _told(node, "diff", old=old, new=new)
+    shown = [f"{each['modifier']} {each['path']}" for each in told]
+    assert shown == [f"+ /wide/{8999:0150}-new", "! /wide/", "+ /zz"]
+    assert totals["errors"] == 1
+    told, answer = await _told(node, "find", patterns=["*-new"], backups=[], snapshots=[])
+    assert [each["path"] for each in told] == [f"wide/{8999:0150}-new", "wide/"]
+    assert answer["errors"] == 1
+    node.store.put(lost, kept)
+
+
 async def test_names_are_found_with_the_first_and_last_snapshot_that_has_them(
     node: SharingNode,
 ) -> None:

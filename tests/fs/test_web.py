@@ -113,6 +113,13 @@ async def test_streams_are_shown_under_their_names(tmp_path: Path, name: str) ->
             reply = await web.ask(f"/sha384/{sd_hash}/{entry['href']}", method)
             assert reply.headers["content-length"] == str(len(content_of(name)))
             assert reply.body == (content_of(name) if method == "GET" else b"")
+        etag = reply.headers["etag"]
+        address = f"/sha384/{sd_hash}/{entry['href']}"
+        if content_of(name):
+            part = await web.ask(address, range="bytes=-3", if_range=etag)
+            assert (part.status, part.body) == (206, content_of(name)[-3:])
+        assert (await web.ask(address, range="bytes=3-", if_range='"other"')).status == 200
+        assert (await web.ask(address, if_none_match=etag)).status == 304
         assert (await web.ask(f"/sha384/{sd_hash}/other")).status == 404
 
 

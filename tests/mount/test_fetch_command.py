@@ -2,13 +2,14 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.node import Node, running
+from tests.support.node import BIN, Node, running, until
 from tests.support.tree import assert_same, picture
 
 _QUIET = ("--bind", "127.0.0.1", "--port", "0", "--private-network")
@@ -66,6 +67,27 @@ def test_a_fetch_goes_on_where_it_was_and_says_what_is_missing(
     (second.mountpoint / "bundles" / "theirs" / "large").read_bytes()
     before = _fetch(second, "bundles/theirs")
     assert 5 <= before["here_before"] < before["needed"]
+
+
+def test_a_fetch_that_was_killed_goes_on_where_it_was(two: tuple[Node, Node, str]) -> None:
+    first, second, reference = two
+    second.state.mkdir()
+    config = second.state / "config.toml"
+    config.write_text(f"download_bytes_per_second = {2 * _MIB}\n")
+    _join(first, second)
+    command = [BIN / "libernet", "--state", second.state, "fetch", reference]
+    with subprocess.Popen(command, env=second.environment, stderr=subprocess.DEVNULL) as fetch:
+        until(lambda: second.status()["store"]["blocks"] > 100)
+        second.kill()
+        assert fetch.wait(30) == 1  # whoever waits is told
+    config.unlink()
+    _join(first, second)
+    answer = _fetch(second, reference)
+    assert 100 <= answer["here_before"] < answer["needed"]
+    assert (answer["failed"], answer["not_kept"]) == (0, 0)
+    expected = picture(first.backups / "b", top=False)
+    first.unmount()
+    assert_same(expected, picture(second.at(reference), top=False))
 
 
 def test_a_bundle_that_nobody_has_is_told(two: tuple[Node, Node, str]) -> None:
