@@ -77,12 +77,12 @@ class Enquiry:
         if str(peer.address) not in self.asked:
             self.asked.append(str(peer.address))
         over = trio.Event()
-        expected = errand.began + peer.standing.expected_seconds(0)
-        end = errand.began + _turn_seconds(peer)
         nursery.start_soon(self._ask, peer, errand, over, nursery.cancel_scope)
-        while (now := trio.current_time()) < end:
+        # All that a peer is asked shares its line, also what it is asked after this.
+        while (now := trio.current_time()) < (end := errand.began + _turn_seconds(peer)):
             with trio.move_on_at(min(now + _TURN_SECONDS, end)):
                 await over.wait()
+            expected = errand.began + peer.standing.expected_seconds(0)
             if over.is_set() or self._search.soonest() < _MUCH_SOONER * (expected - now):
                 return
         if peer.standing.sent_bytes == errand.sent_bytes:

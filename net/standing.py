@@ -36,7 +36,7 @@ class Standing:
       under_way    questions that it has not answered
       sent_bytes  blocks that it sent
       _rate        bytes per second, of all that it sends at one time together; None before any
-      _round_trip  seconds until the first byte comes
+      _round_trip  seconds until the first byte comes; _is_timed, whether that is no guess
       _measured    when, on trio's clock; -inf before anything was
       _trouble     failures, those of _HALF_LIFE_SECONDS ago counted half; _troubled, the last one
     What it sent of all questions while one of them was under way, a round trip apart, tells of the
@@ -49,6 +49,7 @@ class Standing:
         self.sent_bytes = 0
         self._rate: float | None = None
         self._round_trip = _PRIOR_ROUND_TRIP_SECONDS
+        self._is_timed = False
         self._measured = float("-inf")
         self._trouble = 0.0
         self._troubled = 0.0
@@ -102,11 +103,13 @@ class Standing:
             self._note_round_trip(errand, seconds)
         else:
             self._round_trip = min(self._round_trip, seconds)
-            sending = max(seconds - self._round_trip, seconds / 8)
+            waited = self._round_trip if self._is_timed else 0.0
+            sending = max(seconds - waited, seconds / 8)
             self._note_rate((self.sent_bytes - errand.sent_bytes) / sending, size_bytes)
         self._measured = trio.current_time()
 
     def _note_round_trip(self, errand: Errand, seconds: float) -> None:
+        self._is_timed = True
         if seconds < self._round_trip or not self.is_measured:
             self._round_trip = seconds
         elif errand.under_way <= _FEW:  # else it waited behind others

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
+from libernet.net.exchange.buffers import Buffers
+
 _PIECES_PER_SECOND = 50
 _LEAST_PIECE_BYTES = 1024
 _LARGEST_PIECE_BYTES = 64 * 1024
@@ -112,6 +114,7 @@ class Lines:
 
     up: Line = field(default_factory=Line)
     down: Line = field(default_factory=Line)
+    buffers: Buffers = field(default_factory=Buffers)
 
 
 class Passage:

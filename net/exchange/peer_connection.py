@@ -1,6 +1,5 @@
 """One connection to a peer, for one question at a time, each under a deadline."""
 
-import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,7 @@ from libernet.net.address import PeerAddress
 from libernet.net.exchange.http_exchange import Answer, Question, ask
 from libernet.net.exchange.line import Lines, Passage
 from libernet.net.exchange.streams import ByteStream, PeerStream
-from libernet.net.exchange.wire import MAX_BODY_BYTES
 
-_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _RECEIVED_AT_ONCE = 32 * 1024
 """What is there already, of up to a megabyte, would be copied in one step of the event loop, and so
 for each connection in turn: a read of a local file beside that took 37 ms (p99), and 19 so."""
@@ -47,8 +44,8 @@ class PeerConnection:
     """Ask *peer* one question at a time over *stream*.
 
     State: `_is_open`, set only between a complete answer and the next question; `_buffer`, which
-    holds the body of the last answer, None before the first and after a rest; `received_bytes`
-    since the last question; `last_used`, by trio's clock.
+    holds the body of the last answer until the connection rests, else None; `received_bytes` since
+    the last question; `last_used`, by trio's clock.
     """
 
     def __init__(
@@ -70,8 +67,10 @@ class PeerConnection:
         return self._is_open and self._stream.is_quiet()
 
     def rest(self) -> None:
-        """Hold no memory until the next question."""
-        self._buffer = None
+        """Let go of the last answer; to be called before the next question."""
+        if self._buffer is not None:
+            self._lines.buffers.give_back(self._buffer)
+            self._buffer = None
 
     def close(self) -> None:
         """Close it; never waits."""
@@ -79,26 +78,26 @@ class PeerConnection:
         self._stream.close()
 
     async def ask(self, question: Question) -> Answer:
-        """Return what the peer answers, whatever the status; its body lasts until the next one.
+        """Return what the peer answers, whatever the status; its body lasts until `rest`.
 
         Raises PeerTimeout, RemoteProtocolError, and PeerUnreachable when the connection breaks.
         After an error or a cancellation the connection is closed.
         """
         self._is_open = False
         self.received_bytes = 0
-        if self._buffer is None:
-            # Of a mapping only the pages that an answer reaches take memory; a bytearray is all
-            # zeroed, and most answers are half as long as the longest.
-            self._buffer = memoryview(mmap.mmap(-1, MAX_BODY_BYTES, _PRIVATE))
+        buffer = self._lines.buffers.lend()
         patience = _Patience(self._pace)
         passage = Passage(self._lines, self._peer.host, patience.paused)
         watched = _WatchedStream(self._stream, passage, patience)
         try:
             with patience.scope:
-                answer = await ask(self._peer, watched, question, self._buffer)
+                answer = await ask(self._peer, watched, question, buffer)
                 self._is_open = answer.can_follow
+                self._buffer = buffer
                 return answer
         finally:
+            if self._buffer is None:
+                self._lines.buffers.give_back(buffer)
             self.received_bytes = patience.received_bytes
             self.last_used = trio.current_time()
             if not self._is_open:

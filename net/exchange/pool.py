@@ -20,7 +20,7 @@ class ClientLimits:
 
     *connections*: questions under way at one time. *connect_seconds*: for a connection.
     *idle_seconds*: how long a connection is kept unused, less than servers keep it; *rest_seconds*:
-    how long its buffer is, which a large answer has filled.
+    how long a buffer is, which a large answer has filled.
     """
 
     connections: int = 16
@@ -104,6 +104,7 @@ class ConnectionPool:
             raise
 
     def _keep(self, connection: PeerConnection) -> None:
+        connection.rest()
         if self._is_closed:
             connection.close()
         else:
@@ -112,12 +113,10 @@ class ConnectionPool:
     def close_idle(self) -> None:
         """Close the connections that nobody has used for long; never waits.
 
-        Those that were not used for a moment stay, without their memory.
+        Memory that no answer needed for a moment goes earlier.
         """
         now = trio.current_time()
-        for connection in self._kept:
-            if connection.last_used < now - self._limits.rest_seconds:
-                connection.rest()
+        self._lines.buffers.trim(now - self._limits.rest_seconds)
         oldest = now - self._limits.idle_seconds
         while self._kept and self._kept[0].last_used < oldest:
             self._kept.pop(0).close()

@@ -20,6 +20,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.client import ExchangeClient
+from libernet.net.exchange.http_exchange import Question
 from libernet.net.exchange.peer_connection import Pace
 from libernet.net.exchange.pool import ClientLimits
 from libernet.net.exchange.streams import PeerStream
@@ -531,18 +532,30 @@ async def test_idle_connections_are_closed_after_a_while(
     assert peer.streams[0].is_closed
 
 
-async def test_a_connection_that_rests_holds_no_answer_and_answers_again(
+async def test_memory_for_answers_is_used_again_and_goes_when_none_came_for_a_while(
     autojump_clock: MockClock, make_peer: MakePeer
 ) -> None:
-    peer = make_peer(answering(FOUND, FOUND))
-    await peer.client.get(HELLO_ID)
-    (connection,) = peer.client._pool._kept
-    assert connection._buffer is not None
+    peer = make_peer(answering(FOUND, FOUND, FOUND))
+    buffers = peer.client._pool._lines.buffers
+    for _ in range(2):
+        await peer.client.get(HELLO_ID)
+        assert len(buffers) == 1
+    async with peer.client._pool.ask(Question("GET", f"/sha256/{HELLO_ID}", 100)) as answer:
+        assert (len(buffers), answer.body) == (0, HELLO)
     await trio.sleep(LIMITS.rest_seconds + 1)
     peer.client.close_idle()
-    assert connection._buffer is None
-    assert await peer.client.get(HELLO_ID) == HELLO
+    assert len(buffers) == 0
     assert len(peer.streams) == 1
+
+
+async def test_memory_for_an_answer_that_never_came_is_given_back(
+    autojump_clock: MockClock, make_peer: MakePeer
+) -> None:
+    peer = make_peer(answering(b"nonsense\r\n\r\n"))
+    buffers = peer.client._pool._lines.buffers
+    with pytest.raises(RemoteProtocolError):
+        await peer.client.get(HELLO_ID)
+    assert len(buffers) == 1
 
 
 async def test_a_closed_client_keeps_nothing(

@@ -93,6 +93,20 @@ async def test_four_peers_give_a_file_four_times_as_fast_as_one(
     assert sum(len(peer.asked) for peer in peers) < 1.05 * len(blocks)
 
 
+async def test_hardly_a_block_is_asked_of_two_where_all_have_much_to_do(
+    world: World, clock: MockClock
+) -> None:
+    bits = random.Random(8)
+    blocks = [bits.randbytes(512 * 1024) for _ in range(160)]
+    peers = [peer_at(world, f"peer {number}", 10, blocks) for number in range(4)]
+    for peer in peers:
+        peer.delay_seconds = 0.001
+    reading = await read(world, blocks)
+    assert len(reading.came) == len(blocks)
+    assert sum(len(peer.asked) for peer in peers) < 1.1 * len(blocks)
+    assert reading.seconds < len(blocks) * 0.512 * 1.024 / 40 / 0.9
+
+
 async def test_each_peer_gives_in_proportion_to_how_fast_it_is(
     world: World, clock: MockClock
 ) -> None:

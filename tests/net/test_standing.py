@@ -30,6 +30,15 @@ async def test_the_round_trip_is_that_of_the_smallest_answers(autojump_clock: Mo
     assert standing.round_trip_seconds == pytest.approx(0.02)
 
 
+async def test_what_was_only_guessed_of_a_round_trip_makes_no_rate(
+    autojump_clock: MockClock,
+) -> None:
+    standing = Standing()
+    for _ in range(10):
+        await answer(standing, 0.06, 600_000)
+    assert standing.rate == pytest.approx(10e6, rel=0.1)
+
+
 async def test_answers_that_share_a_line_tell_of_all_of_it(autojump_clock: MockClock) -> None:
     standing = Standing()
     await answer(standing, 0.05, 0)
