@@ -176,6 +176,7 @@ class Backups:
 
     def link(self, ino: int, parent: int, name: bytes) -> Inode:
         """Give an inode one more name."""
+        self._space.take(_METADATA_BYTES, self._files.memory_bytes)
         return self._tree.link(ino, parent, name)
 
     def unlink(self, parent: int, name: bytes) -> None:

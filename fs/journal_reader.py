@@ -1,7 +1,8 @@
 """Reading the journal: the backups as they were committed last."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -128,8 +129,12 @@ class JournalReader:
 
     def names(self, ino: int) -> list[tuple[int, bytes]]:
         """Return each name of an inode with the folder that it stands in."""
-        rows = self._connection.execute("SELECT parent, name FROM entry WHERE ino = ?", (ino,))
-        return list(rows)
+        return list(self.each_name(ino))
+
+    def each_name(self, ino: int) -> Generator[tuple[int, bytes], None, None]:
+        """Yield the same; to be closed, as it keeps the journal as it is now for this reader."""
+        with closing(self._connection.cursor()) as rows:
+            yield from rows.execute("SELECT parent, name FROM entry WHERE ino = ?", (ino,))
 
     def extents(self, ino: int) -> list[Extent]:
         rows = self._connection.execute(

@@ -6,7 +6,9 @@ until its commit is through, look-ups see current, then frozen, then the journal
 
 import errno
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from itertools import chain
 
 import msgspec
 
@@ -187,12 +189,16 @@ class Overlay:
         """Return whether a folder has no entries."""
         return not self.children(parent, b"", 1)
 
-    def parents(self, ino: int) -> set[int]:
-        """Return the folders in which *ino* has a name."""
-        names = set(self._reader.names(ino)).union(
-            *(layer.names.get(ino, ()) for layer in self._layers)
-        )
-        return {parent for parent, name in names if self.child(parent, name) == ino}
+    def parents(self, ino: int) -> Generator[int, None, None]:
+        """Yield the folders in which *ino* has a name, which nothing may change meanwhile.
+
+        Whoever needs only some of them reads only some of its names, which can be 65,000.
+        """
+        added = [layer.names.get(ino, ()) for layer in self._layers]
+        with closing(self._reader.each_name(ino)) as committed:
+            for parent, name in chain(*added, committed):
+                if self.child(parent, name) == ino:
+                    yield parent
 
     def xattrs(self, inode: Inode) -> Mapping[bytes, bytes]:
         """Return all extended attributes of an inode, which is as it is now, by name."""

@@ -1,6 +1,7 @@
 """Which snapshots a policy keeps, exactly as `restic forget` decides it.
 
-Snapshots are looked at from the newest to the oldest. Of those in one hour (day, ISO week, month,
+Snapshots are looked at from the newest to the oldest, as they were taken: a clock that was set back
+makes no snapshot older than those before it. Of those in one hour (day, ISO week, month,
 year) the newest counts, and as many hours with snapshots are kept as the policy says. While not so
 many were found, the oldest of all is kept too. `within` counts back from the newest snapshot that
 is not in the future. A snapshot stays if there is one reason for it.
@@ -128,18 +129,16 @@ def reasons_to_keep(
 ) -> list[list[str]]:
     """Return for each snapshot why the policy keeps it: nothing for those to be forgotten.
 
-    *snapshots* come in any order, those of the same moment with the newer one first.
+    *snapshots* come as they were taken, the newest first.
     """
-    order = sorted(range(len(snapshots)), key=lambda index: snapshots[index].at, reverse=True)
-    newest_first = [snapshots[index] for index in order]
-    reasons: list[list[str]] = [_by_tags(policy, each) for each in newest_first]
-    latest = max((each.at for each in newest_first if each.at < now), default=_BEGINNING)
+    reasons: list[list[str]] = [_by_tags(policy, each) for each in snapshots]
+    times = [each.at for each in snapshots]
+    latest = max((at for at in times if at < now), default=_BEGINNING)
     if policy.within is not None:
         since = policy.within.before(latest)
-        for each, found in zip(newest_first, reasons, strict=True):
-            if each.at > since:
+        for at, found in zip(times, reasons, strict=True):
+            if at > since:
                 found.append(f"within {policy.within}")
-    times = [each.at for each in newest_first]
     _count(policy.last, "last snapshot", list(range(len(times))), reasons)
     for kind, bucket in _KINDS.items():
         buckets = [bucket(at) for at in times]
@@ -150,8 +149,7 @@ def reasons_to_keep(
             since = span.before(latest)
             shown = [bucket(at) if at > since else None for at in times]
             _first_of_each(f"{kind} within {span}", shown, reasons)
-    by_place = dict(zip(order, reasons, strict=True))
-    return [by_place[index] for index in range(len(snapshots))]
+    return reasons
 
 
 def _by_tags(policy: Policy, snapshot: Taken) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -127,9 +128,10 @@ class Tree:
             raise os_error(errno.ENOENT)
         if inode.nlink >= _MAX_LINKS:
             raise os_error(errno.EMLINK)
-        homes = {self._backup_of(home) for home in self._overlay.parents(ino)}
-        if self._backup_of(parent) not in homes:
-            raise os_error(errno.EXDEV)
+        home = self._backup_of(parent)
+        with closing(self._overlay.parents(ino)) as parents:
+            if not any(self._backup_of(other) == home for other in parents):
+                raise os_error(errno.EXDEV)
         linked = msgspec.structs.replace(inode, nlink=inode.nlink + 1, ctime_ns=self.clock())
         self._overlay.put(linked)
         self._overlay.set_child(parent, name, ino)

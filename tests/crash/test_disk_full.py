@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,43 @@ def test_a_full_disk_refuses_the_writer_and_keeps_what_is_there(
     written[folder / "again"] = b"there is room"
     full_node.remount()
     assert_there(written)
+
+
+_GROWTH: dict[str, Callable[[Path, str], None]] = {
+    "link": lambda folder, name: os.link(folder / "file", folder / name),
+    "mkdir": lambda folder, name: os.mkdir(folder / name),
+    "symlink": lambda folder, name: os.symlink("nowhere", folder / name),
+    "mknod": lambda folder, name: os.mkfifo(folder / name),
+    "setxattr": lambda folder, name: os.setxattr(folder / "file", f"user.{name}", b"v" * 100),
+}
+
+
+def _grow_until_refused(kind: str, folder: Path) -> int:
+    """Return how often it was done before there was no room."""
+    for number in range(20_000):
+        try:
+            _GROWTH[kind](folder, str(number))
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC:
+                raise
+            return number
+    pytest.fail("the disk takes more than it has")
+
+
+@pytest.mark.parametrize("kind", _GROWTH)
+def test_a_full_disk_refuses_names_and_attributes_too(
+    full_node: Node, ext4: Disk, kind: str
+) -> None:
+    folder = full_node.backups / "b"
+    write(folder / "file", b"content")
+    ballast = ext4.fill("ballast", leave_bytes=NO_ROOM_BYTES)
+    done = _grow_until_refused(kind, folder)
+    ballast.unlink()
+    full_node.libernet("sync")
+    _GROWTH[kind](folder, "again")
+    full_node.remount()
+    found = os.listxattr(folder / "file") if kind == "setxattr" else os.listdir(folder)
+    assert len(found) == done + (1 if kind == "setxattr" else 2)
 
 
 def test_the_room_shown_is_the_room_there_is(full_node: Node, ext4: Disk) -> None:

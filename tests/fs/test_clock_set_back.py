@@ -54,6 +54,23 @@ async def test_what_is_written_and_published_after_it_comes_after_what_was_befor
         assert set(await caller.names("snapshots/b")) == {first, second, third, "latest"}
 
 
+async def test_what_was_published_after_it_is_not_forgotten_as_old(tmp_path: Path) -> None:
+    clock = Clock()
+    async with sharing_node(tmp_path / "node", clock=clock) as node:
+        await node.caller.mkdir("backups/b")
+        names = []
+        for number in range(4):
+            if number == 2:
+                clock.now_ns -= HOUR_NS
+            await node.caller.create(f"backups/b/{number}")
+            names.append((await node.command("snapshot", name="b"))["published"])
+        for keep in ("last", "hourly"):
+            answer = await node.command("forget", names=["b"], keep={keep: 2}, dry_run=True)
+            [group] = answer["groups"]
+            kept = [each["name"] for each in group["keep"]]
+            assert kept == (names[2:] if keep == "last" else [names[1], names[3]])
+
+
 async def test_an_fsync_after_it_is_kept_by_a_crash(tmp_path: Path) -> None:
     clock, folder, copy = Clock(), tmp_path / "node", tmp_path / "crashed"
     async with sharing_node(folder, clock=clock) as node:

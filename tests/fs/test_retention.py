@@ -63,6 +63,17 @@ def test_a_policy_keeps_what_restic_keeps(policy: Policy, kept: list[str]) -> No
     assert _kept(policy, _DAYS) == kept
 
 
+def test_what_was_taken_last_is_the_newest_whatever_the_clock_said() -> None:
+    set_back = [_at("2026-11-25T07:40"), _at("2026-11-25T07:20"), *_DAYS]
+    for policy in (Policy(last=1), Policy(hourly=1), Policy(daily=1), Policy(yearly=1)):
+        assert _kept(policy, set_back) == ["2026-11-25T07:40"]
+    assert _kept(Policy(last=3), set_back) == [
+        "2026-11-25T07:40",
+        "2026-11-25T07:20",
+        "2026-11-25T20:00",
+    ]
+
+
 def test_the_oldest_stays_while_there_are_fewer_than_wanted() -> None:
     same_day = [_at("2026-11-25T20:00"), _at("2026-11-25T19:00"), _at("2026-11-25T18:00")]
     assert reasons_to_keep(Policy(daily=2), same_day, now=_NOW) == [
@@ -130,7 +141,7 @@ _TIMES = st.datetimes(
 )
 _SNAPSHOTS = st.lists(
     st.builds(Taken, _TIMES, st.sampled_from([(), ("a",), ("a", "b")])), max_size=40
-)
+).map(lambda snapshots: sorted(snapshots, key=lambda each: each.at, reverse=True))
 _COUNTS = st.integers(UNLIMITED, 6)
 _SPANS = st.none() | st.builds(
     Span, st.integers(0, 1), st.integers(0, 12), st.integers(0, 40), st.integers(0, 30)

@@ -222,3 +222,23 @@ def test_what_was_dropped_is_no_more(small: SmallTree) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         small.tree.inode(lost.ino)
     assert raised.value.errno == errno.ENOENT
+
+
+def test_a_file_has_as_many_names_as_on_ext4_and_each_takes_as_long(small: SmallTree) -> None:
+    overlay, asked = small.overlay, 0
+    child = overlay.child
+
+    def counted(parent: int, name: bytes) -> int | None:
+        nonlocal asked
+        asked += 1
+        return child(parent, name)
+
+    overlay.child = counted  # type: ignore[method-assign]
+    file, folder = small.inode("one/g").ino, small.inode("one/empty").ino
+    for number in range(64_999):
+        small.tree.link(file, folder, b"%d" % number)
+    assert asked < 4 * 64_999
+    with pytest.raises(OSError) as raised:
+        small.tree.link(file, folder, b"one more")
+    assert raised.value.errno == errno.EMLINK
+    assert small.inode("one/g").nlink == 65_000
