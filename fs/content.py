@@ -6,7 +6,7 @@ the same pieces.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from typing_extensions import Buffer
@@ -78,6 +78,15 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
             return self
         start, end = max(start, self.offset), min(end, self.end)
         return Extent(start, end - start, self.piece, self.skip + start - self.offset)
+
+
+def clipped(extents: Iterable[Extent], start: int, end: int) -> list[Extent]:
+    """Return what of *extents* is between *start* and *end*."""
+    return [
+        extent.clipped(start, end)
+        for extent in extents
+        if extent.offset < end and extent.end > start
+    ]
 
 
 class ContentMap:

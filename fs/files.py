@@ -16,7 +16,7 @@ from libernet.blocks.chunking import Chunker
 from libernet.blocks.errors import LibernetError
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.fs.chunks import ChunkCache
-from libernet.fs.content import ContentMap, Extent, Piece
+from libernet.fs.content import ContentMap, Extent, Piece, clipped
 from libernet.fs.inode import Inode
 from libernet.fs.journal import Batch
 from libernet.fs.open_content import FrozenContents, OpenContent
@@ -231,15 +231,16 @@ class Files(SealOwner):
         await self._workers.drain()
 
     def sealed(self, ranges: Iterable[RangeToSeal]) -> None:
-        """Put chunks in the place of the ranges that still show what was sealed."""
+        """Put chunks in the place of what still shows what was sealed."""
         for done in ranges:
             content = done.owner
             assert isinstance(content, OpenContent)
             content.sealing -= 1
-            if self._still_shows(content, done):
-                self._take_chunks(content, done)
-            else:
-                content.unsealed = True  # by a writer, or by chunks for a part of it
+            if self._contents.get(content.ino) is content:
+                if done.error is not None:
+                    _tell(content, done.error)
+                if not self._take_chunks(content, done):
+                    content.unsealed = True  # by a writer, or by chunks for a part of it
             self._forget_if_done(content)
 
     def freeze(self, batch: Batch) -> FrozenContents:
@@ -296,28 +297,25 @@ class Files(SealOwner):
         if not (is_in_use or content.map.touched):
             self._contents.pop(content.ino, None)
 
-    def _take_chunks(self, content: OpenContent, done: RangeToSeal) -> None:
-        if done.error is not None:
-            _log.error(
-                "sealing inode %d failed: %s",
-                content.ino,
-                done.error,
-                exc_info=None if isinstance(done.error, LibernetError) else done.error,
-            )
-            content.unsealed = True
-            return
-        before = content.map.memory_bytes
-        content.map.replace(done.start, done.end, done.sealed_extents())
-        self._memory_bytes += content.map.memory_bytes - before
+    def _take_chunks(self, content: OpenContent, done: RangeToSeal) -> bool:
+        """Take those chunks whose part of the file is as it was; return whether that is all.
 
-    def _still_shows(self, content: OpenContent, done: RangeToSeal) -> bool:
-        """Return whether the file has the range that was sealed, with the bytes that were."""
-        return (
-            self._contents.get(content.ino) is content
+        Of a file that somebody writes to all the time, all that rests is sealed so, and leaves the
+        data log.
+        """
+        size = self._tree.inode(content.ino).size
+        before = content.map.memory_bytes
+        is_all = done.error is None
+        for chunk in done.sealed_extents():
             # A hole at the end may have become shorter without a change to the extents.
-            and done.end <= self._tree.inode(content.ino).size
-            and content.map.covering(done.start, done.end) == done.extents
-        )
+            is_there = chunk.end <= size
+            shown = content.map.covering(chunk.offset, chunk.end)
+            if is_there and shown == clipped(done.extents, chunk.offset, chunk.end):
+                content.map.replace(chunk.offset, chunk.end, [chunk])
+            else:
+                is_all = False
+        self._memory_bytes += content.map.memory_bytes - before
+        return is_all
 
     def _cut_stream(self, content: OpenContent, extent: Extent) -> None:
         """Send the complete chunks of a long run of writes to the workers."""
@@ -369,3 +367,9 @@ class Files(SealOwner):
 
 def _in_memory(offset: int, content: bytearray | memoryview) -> Extent:
     return Extent(offset, len(content), Piece(len(content), buffer=content))
+
+
+def _tell(content: OpenContent, error: Exception) -> None:
+    is_foreseen = isinstance(error, LibernetError)
+    exc_info = None if is_foreseen else error
+    _log.error("sealing inode %d failed: %s", content.ino, error, exc_info=exc_info)

@@ -7,7 +7,7 @@ from typing_extensions import Buffer
 from libernet.blocks.reference import Reference
 from libernet.blocks.sealing import unseal
 from libernet.blocks.store import Store
-from libernet.fs.content import Extent
+from libernet.fs.content import Extent, clipped
 from libernet.fs.datalog import DataLog
 
 
@@ -27,15 +27,11 @@ class PieceReader:
 
         Pieces in memory must not grow any more: what is returned may be a view of one.
         """
-        clipped = [
-            extent.clipped(start, end)
-            for extent in extents
-            if extent.offset < end and extent.end > start
-        ]
-        if len(clipped) == 1 and clipped[0].length == end - start:
-            return self._extent(clipped[0])
+        parts = clipped(extents, start, end)
+        if len(parts) == 1 and parts[0].length == end - start:
+            return self._extent(parts[0])
         content = bytearray(end - start)
-        for extent in clipped:
+        for extent in parts:
             at = extent.offset - start
             content[at : at + extent.length] = self._extent(extent)
         return content

@@ -89,6 +89,37 @@ async def test_what_is_written_while_it_is_sealed_is_not_lost(tmp_path: Path, si
             assert await caller.read("backups/b/f") == content
 
 
+async def test_what_rests_of_a_file_that_is_written_all_the_time_is_sealed(
+    tmp_path: Path,
+) -> None:
+    content = bytearray(os.urandom(6_000_000))
+    with trio.fail_after(_SECONDS), opened_node(tmp_path) as (storage, node):
+        async with node.running():
+            caller = Caller(node.namespace)
+            await caller.mkdir("backups/b")
+            await caller.create("backups/b/f", bytes(content))
+            await node.namespace.durable()
+            put = Gate(storage.store, "put")
+            for offset in range(0, len(content), 70_000):  # nothing of it is sealed any more
+                content[offset : offset + 4] = b"then"
+                await caller.write("backups/b/f", offset, b"then")
+            node.files.seal_resting()
+            await put.reached()
+            content[3_000_000:3_000_003] = b"now"
+            await caller.write("backups/b/f", 3_000_000, b"now")
+            put.open()
+            await node.namespace.durable()
+            async with caller.at("backups/b/f") as ino:
+                extents = storage.reader.extents(ino)
+            logged = [each for each in extents if each.piece.log is not None]
+            assert 0 < sum(each.length for each in logged) <= 1024 * 1024
+            assert all(abs(each.offset - 3_000_000) <= 1024 * 1024 for each in logged)
+            assert await caller.read("backups/b/f") == content
+            node.files.seal_resting()
+            assert await _is_sealed(storage, node)
+            assert await caller.read("backups/b/f") == content
+
+
 async def test_a_hole_that_is_cut_off_while_it_is_sealed_stays_off(tmp_path: Path) -> None:
     with trio.fail_after(_SECONDS), opened_node(tmp_path) as (storage, node):
         async with node.running():
