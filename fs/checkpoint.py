@@ -40,6 +40,7 @@ class Checkpointer:
       _wanted       the newest generation that somebody waits for
       _tried        woken and replaced after each try
       _error        why the last try failed, None when it did not
+      _crowd        the newest segment of the data log when all was sealed as there were many
       done, failed  how many tries came to that
     Tasks
       run() alone commits. Callers of durable() wait for it. `writing` is held by whoever writes
@@ -71,6 +72,7 @@ class Checkpointer:
         self._wake = trio.Event()
         self._tried = trio.Event()
         self._error: Exception | None = None
+        self._crowd = 0
         self.done = self.failed = 0
 
     @property
@@ -165,6 +167,11 @@ class Checkpointer:
             self._error = None
             self.done += 1
             self._space.is_full = False
+            if (
+                self._log.crowd > self._crowd
+            ):  # once for each segment: sealing a page writes a chunk
+                self._crowd = self._log.crowd
+                self._files.seal_resting(everything=True)
         tried, self._tried = self._tried, trio.Event()
         tried.set()
 

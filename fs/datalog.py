@@ -25,6 +25,10 @@ from libernet.fs.content import LogPlace
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
 
+_MANY_SEGMENTS = 8
+"""With so many, what they still hold should be sealed, also of files that are written all the time:
+a page here and there keeps a whole segment."""
+
 SUM_BYTES = 64 * 1024
 """One checksum for each, so that a small read checks little."""
 
@@ -180,6 +184,11 @@ class DataLog(LogReader):
         if self._unsynced:
             os.fdatasync(self._descriptor(self._current))
             self._unsynced = False
+
+    @property
+    def crowd(self) -> int:
+        """The number of the newest segment when there are many, else 0."""
+        return self._current if len(self._older) >= _MANY_SEGMENTS else 0
 
     @property
     def is_reclaimable(self) -> bool:

@@ -1,6 +1,7 @@
 """Files that are being sealed while a checkpoint commits them, or while they go away."""
 
 import os
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,29 @@ async def test_what_rests_of_a_file_that_is_written_all_the_time_is_sealed(
             assert await caller.read("backups/b/f") == content
             node.files.seal_resting()
             assert await _is_sealed(storage, node)
+            assert await caller.read("backups/b/f") == content
+
+
+async def test_the_data_log_stays_small_under_a_file_that_is_written_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("libernet.fs.datalog._SEGMENT_BYTES", 100_000)
+    content = bytearray(os.urandom(3_000_000))
+    places = random.Random(7)
+    with trio.fail_after(_SECONDS), opened_node(tmp_path) as (_, node):
+        async with node.running():
+            caller = Caller(node.namespace)
+            await caller.mkdir("backups/b")
+            await caller.create("backups/b/f", bytes(content))
+            async with caller.at("backups/b/f") as ino:
+                file = await node.namespace.open(ino, os.O_RDWR)
+                for _ in range(1500):
+                    offset = places.randrange(len(content) // 4096) * 4096
+                    content[offset : offset + 4096] = os.urandom(4096)
+                    await node.namespace.write(file, offset, bytes(content[offset : offset + 4096]))
+                    await node.namespace.durable()
+                    assert len(list(tmp_path.glob("log/*"))) <= 14
+                node.namespace.close(file)
             assert await caller.read("backups/b/f") == content
 
 
