@@ -17,6 +17,7 @@ from libernet.fs.check.content_rules import (
     record_findings,
     store_findings,
 )
+from libernet.fs.check.document_rules import DocumentRules
 from libernet.fs.check.findings import Finding, Severity
 from libernet.fs.check.journal_rules import broken_rules
 from libernet.fs.check.paths import Paths
@@ -90,7 +91,14 @@ def check(
                 yield Finding("journal", Severity.DAMAGE, "journal.sqlite", sentence)
             return
         paths = Paths(reader.rows)
-        yield from broken_rules(reader, paths)
+        is_sound = True
+        for finding in broken_rules(reader, paths):
+            is_sound = is_sound and not finding.is_fault
+            yield finding
+        if is_sound:
+            for each in DocumentRules(reader.rows, state.store, paths).contradictions():
+                go_on()
+                yield each.finding()
         keys = ChunkKeys(reader, paths) if read else None
 
         def read_block(block_id: StoredId) -> bytes:

@@ -20,7 +20,12 @@ from libernet.fs.check.consistency import State, at_rest
 from libernet.fs.check.repair_contents import mend_contents
 from libernet.fs.check.repair_inodes import mend_inodes
 from libernet.fs.check.repair_names import mend_names
-from libernet.fs.check.repair_published import forget_pages, mend_generations, mend_published
+from libernet.fs.check.repair_published import (
+    forget_contradicted,
+    forget_pages,
+    mend_generations,
+    mend_published,
+)
 from libernet.fs.check.workbench import Deed, Workbench
 from libernet.fs.journal import mark_changed
 
@@ -67,6 +72,9 @@ def _mend(bench: Workbench, connection: sqlite3.Connection) -> None:
     if bench.touched:
         generation += 1
         mark_changed(connection, bench.touched, generation)
+    if contradicted := forget_contradicted(bench):
+        generation += 1
+        mark_changed(connection, contradicted, generation)
     if bench.deeds:
         forget_pages(bench)
     numbers = {"generation": generation, "next_ino": bench.next_ino}

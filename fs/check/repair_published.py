@@ -7,6 +7,7 @@ report. One whose blocks are not here stays, since they may come back.
 from libernet.blocks.errors import BlockError, FormatError
 from libernet.blocks.ids import BlockId, StoredId, parse_stored_id
 from libernet.fs.check.bundle_rules import BundleWalk, Root, roots
+from libernet.fs.check.document_rules import DocumentRules
 from libernet.fs.check.journal_rules import QUERIES, bad_name
 from libernet.fs.check.workbench import LOST_AND_FOUND, Workbench
 from libernet.fs.inode import FIRST_INO, ROOT_INO
@@ -82,6 +83,17 @@ def _take_out(bench: Workbench, root: Root, reason: str) -> None:
         row += tuple(bench.rows("SELECT tag FROM snapshot_tag WHERE snapshot IS ?", root.key))
     bench.took_out(table, row, root.where, f"it leads nowhere: {reason}")
     bench.rows(f"DELETE FROM {table} WHERE {key} IS ?", root.key)
+
+
+def forget_contradicted(bench: Workbench) -> set[int]:
+    """Have documents written anew that show something else than the journal has; return whose."""
+    contradicted = {
+        each.ino: each.sentence
+        for each in DocumentRules(bench.rows, bench.store, bench.paths).contradictions()
+    }
+    for ino, sentence in contradicted.items():
+        _forget_document(bench, ino, f"of something in it, {sentence}")
+    return set(contradicted)
 
 
 def _forget_document(bench: Workbench, ino: object, reason: str) -> None:

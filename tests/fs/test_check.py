@@ -9,6 +9,7 @@ from libernet.blocks.ids import BlockId
 from libernet.blocks.store import Store
 from libernet.fs.check.findings import Severity
 from libernet.fs.check.journal_rules import RULES
+from libernet.fs.check.repair import repair
 from tests.support.broken_rows import BROKEN, B
 from tests.support.sound_state import BrokenState
 
@@ -55,7 +56,8 @@ def block_of(state: BrokenState, path: str) -> BlockId:
 
 def test_a_chunk_that_the_store_has_not_is_found_with_its_range(state: BrokenState) -> None:
     state.run("UPDATE extent SET block_id = zeroblob(32) WHERE ino = {b/sub/deep/file}")
-    [finding] = state.findings()
+    finding, shown = sorted(state.findings(), key=lambda each: each.rule)
+    assert (shown.rule, shown.severity) == ("folder-shows", Severity.DAMAGE)
     assert (finding.rule, finding.severity) == ("block-missing", Severity.LOSS)
     assert finding.where == f"{B}/sub/deep/file"
     assert "bytes 0 to 9 cannot be read" in finding.sentence
@@ -75,8 +77,51 @@ def test_a_chunk_that_is_only_cached_is_found(state: BrokenState) -> None:
 
 def test_a_chunk_that_its_key_does_not_open_is_found_by_reading(state: BrokenState) -> None:
     state.run("UPDATE extent SET block_key = zeroblob(32) WHERE ino = {b/sub/deep/file}")
+    shown = {("folder-shows", f"{B}/sub/deep/file")}
+    assert state.broken() == shown
+    assert state.broken(read=True) == {*shown, ("chunk-key", f"{B}/sub/deep/file")}
+
+
+_UNNOTICED = {
+    "a name is gone": (
+        "DELETE FROM entry WHERE ino = {b/sub/deep/file};"
+        "DELETE FROM inode WHERE ino = {b/sub/deep/file};"
+        "DELETE FROM extent WHERE ino = {b/sub/deep/file};"
+        "DELETE FROM xattr WHERE ino = {b/sub/deep/file};",
+        {f"{B}/sub/deep", f"{B}/sub/deep/file"},
+    ),
+    "a name is another": (
+        "UPDATE entry SET name = CAST('other' AS BLOB) WHERE ino = {b/sub/deep/file}",
+        {f"{B}/sub/deep/file", f"{B}/sub/deep/other"},
+    ),
+    "other mode": (
+        "UPDATE inode SET mode = mode | 7 WHERE ino = {b/sub/deep/file}",
+        {f"{B}/sub/deep/file"},
+    ),
+    "other time of a folder": (
+        "UPDATE inode SET mtime_ns = mtime_ns + 1 WHERE ino = {b/sub/deep}",
+        {f"{B}/sub/deep"},
+    ),
+    "other attribute": (
+        "UPDATE xattr SET value = CAST('red' AS BLOB) WHERE ino = {b/sub/deep/file}",
+        {f"{B}/sub/deep/file"},
+    ),
+    "other totals": (
+        "UPDATE folder_document SET bytes = bytes + 1 WHERE ino = {b/sub/deep}",
+        {f"{B}/sub", f"{B}/sub/deep"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _UNNOTICED)
+def test_what_documents_show_and_the_journal_does_not_have_is_found_and_written_anew(
+    state: BrokenState, name: str
+) -> None:
+    statement, where = _UNNOTICED[name]
+    state.run(statement)
+    assert state.broken() == {("folder-shows", each) for each in where}
+    repair(state.folder)
     assert state.broken() == set()
-    assert state.broken(read=True) == {("chunk-key", f"{B}/sub/deep/file")}
 
 
 def test_a_damaged_block_is_found_by_reading_and_named_by_the_files_that_need_it(
