@@ -8,6 +8,7 @@ from pathlib import Path
 from libernet.blocks.secret import load_or_create_secret
 from libernet.blocks.store import Store
 from libernet.blocks.store_cache import CACHE_BYTES, GUEST_BYTES, HELD_BYTES
+from libernet.fs.ballast import drop_ballast, take_ballast
 from libernet.fs.datalog import DataLog
 from libernet.fs.journal import Journal
 from libernet.fs.journal_reader import JournalReader
@@ -40,6 +41,7 @@ def opened(
     Raises StoreVersion for what a newer program wrote, LibernetError or OSError when it cannot be
     opened.
     """
+    drop_ballast(folder)
     with (
         Journal(folder / "journal.sqlite") as journal,
         journal.reader() as reader,
@@ -52,4 +54,5 @@ def opened(
         DataLog(folder / "log") as log,
     ):
         secret = load_or_create_secret(folder / "secret")
+        take_ballast(folder)
         yield Storage(folder, secret, store, journal, reader, log)

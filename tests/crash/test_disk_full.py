@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from libernet.fs.mount_table import mount_at
 from tests.crash.disk import Disk, mounted_disk, node_on
 from tests.crash.witness import kill
-from tests.support.node import BIN, SECONDS, Node, until
+from tests.support.node import BIN, SECONDS, Node, Outcome, until
 
 MIB = 1024 * 1024
 DISK_BYTES = 96 * MIB
@@ -181,6 +182,31 @@ def test_on_a_full_disk_files_can_be_removed_and_renamed(full_node: Node, ext4: 
     full_node.mount()
     assert sorted(path for path in folder.iterdir() if path in written) == sorted(written)
     assert_there(written)
+
+
+def test_a_node_that_was_killed_starts_on_a_disk_without_a_byte_left_and_makes_room(
+    full_node: Node, ext4: Disk
+) -> None:
+    folder = full_node.backups / "b"
+    content = os.urandom(5 * MIB)
+    for name in ("kept", "gone"):
+        write(folder / name, content)
+    full_node.snapshot("b")
+    full_node.kill()
+    with (ext4.mountpoint / "filled").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert ext4.free_bytes() < 4096
+
+    assert full_node.try_mount() == Outcome(0, "", "")
+
+    assert_there({folder / "kept": content})
+    (folder / "gone").unlink()
+    full_node.libernet("sync")
+    full_node.libernet("forget", "b/latest", "--prune")
+    assert ext4.free_bytes() > 4 * MIB
+    full_node.remount()
+    assert_there({folder / "kept": content})
 
 
 def test_an_unmount_with_no_room_waits_for_it_and_loses_nothing(
