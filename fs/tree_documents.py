@@ -206,17 +206,7 @@ class TreeDocuments:
     def _parts(self, inode: Inode) -> list[Part]:
         """Return the parts of a file; what is not sealed yet is sealed on the way."""
         extents = self._reader.extents(inode.ino)
-        parts: list[Part] = []
-        offset = 0
-        for extent in self._sealed(extents, inode.size):
-            if extent.offset > offset:
-                parts.append(Part(extent.offset - offset, None))
-            assert extent.piece.chunk is not None
-            parts.append(Part(extent.length, extent.piece.chunk))
-            offset = extent.end
-        if inode.size > offset:
-            parts.append(Part(inode.size - offset, None))
-        return parts
+        return parts_of(self._sealed(extents, inode.size), inode.size)
 
     def _sealed(self, extents: list[Extent], size: int) -> list[Extent]:
         """Return extents that are whole chunks, sealing what is not one."""
@@ -265,6 +255,21 @@ class TreeDocuments:
             rdev=inode.rdev,
             xattr=self._reader.xattrs(inode.ino) if inode.has_xattrs else {},
         )
+
+
+def parts_of(extents: Iterable[Extent], size: int) -> list[Part]:
+    """Return the parts of a file of *size* bytes that consists of whole chunks, and of holes."""
+    parts: list[Part] = []
+    offset = 0
+    for extent in extents:
+        if extent.offset > offset:
+            parts.append(Part(extent.offset - offset, None))
+        assert extent.piece.chunk is not None
+        parts.append(Part(extent.length, extent.piece.chunk))
+        offset = extent.end
+    if size > offset:
+        parts.append(Part(size - offset, None))
+    return parts
 
 
 def _placed(start: int, chunks: Iterable[SealedChunk]) -> list[Extent]:
