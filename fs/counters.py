@@ -98,6 +98,8 @@ def _network(status: Mapping[str, Any]) -> Iterator[Family]:
         traffic = status[way]
         yield _one("counter", f"{way}_blocks_total", f"Blocks {text}.", traffic["blocks"])
         yield _one("counter", f"{way}_bytes_total", f"Bytes of blocks {text}.", traffic["bytes"])
+    text = "Blocks that others put here, by what came of it."
+    yield _by_label("counter", "put_blocks_total", text, "outcome", status["put"])
     text = "Times that peers did not do what they should."
     yield _by_label("counter", "peer_failures_total", text, "kind", status["failed"])
     resting = sum(peer["rests_seconds"] > 0 for peer in status["peers"])

@@ -100,9 +100,10 @@ class Network:
         )
         self._offer = StoreOffer(store)
         admission = Admission(settings.accept, self._identity.public_key)
+        self._reception = Reception(admission, StoreIntake(store), self._said)
         self._server = ExchangeServer(
             self._offer,
-            Reception(admission, StoreIntake(store), self._said),
+            self._reception,
             limits=ServerLimits(connections=settings.max_connections),
             lines=lines,
             said=self._said,
@@ -143,6 +144,7 @@ class Network:
             "connections": self._server.connections,
             "fetched": self._peers.given.status(),
             "served": self._offer.served.status(),
+            "put": dict(self._reception.outcomes),
             "failed": dict(self._peers.failures_by_kind),
             "peers": self._peers_status(),
             "discovery": self._discovery.status(),

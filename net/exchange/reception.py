@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from contextlib import aclosing
 from typing import Protocol
 
@@ -30,6 +31,16 @@ MAX_PIECES = 16 * 1024
 _KEEPING_THREADS = 4  # fsyncs overlap; the mount's own find threads free
 
 _log = logging.getLogger(__name__)
+
+
+_OUTCOMES = {
+    200: "kept",
+    403: "refused",
+    413: "wrong",
+    422: "wrong",
+    503: "busy",
+    507: "no_room",
+}
 
 
 class Intake(Protocol):
@@ -66,7 +77,7 @@ class Reception:
     """Answer PUT.
 
     State: `_receiving`, from which hosts bodies are coming in or being kept right now, as often as
-    they are.
+    they are; `outcomes`, what came of how many.
     """
 
     def __init__(
@@ -77,9 +88,15 @@ class Reception:
         self._admission = admission
         self._intake = intake
         self._receiving: list[str] = []
+        self.outcomes = Counter(dict.fromkeys(_OUTCOMES.values(), 0))
 
     async def put(self, block_id: BlockId, request: Request) -> Response:
         """Take a block in, if it is one and its sender may put it here."""
+        answer = await self._put(block_id, request)
+        self.outcomes[_OUTCOMES[answer.status_code]] += 1
+        return answer
+
+    async def _put(self, block_id: BlockId, request: Request) -> Response:
         address = _address_of(request)
         visitor = Visitor(
             address, request.headers.get(SIGNATURE_HEADER), request.headers.get("origin")

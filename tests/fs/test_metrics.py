@@ -19,6 +19,7 @@ STATUS: dict[str, Any] = {
     "connections": 2,
     "fetched": _TRAFFIC,
     "served": {"blocks": 1, "bytes": 9, "bytes_per_second": 0},
+    "put": {"kept": 4, "refused": 5},
     "failed": {"wrong_bytes": 1, "late": 0},
     "peers": [{"rests_seconds": 0.0}, {"rests_seconds": 4.5}, {"rests_seconds": 0.0}],
     "discovery": {
@@ -99,6 +100,8 @@ async def test_what_the_network_did_is_counted_without_naming_anybody(tmp_path: 
             ("fetched_bytes_total",): 5000,
             ("served_blocks_total",): 1,
             ("served_bytes_total",): 9,
+            ("put_blocks_total", "outcome=kept"): 4,
+            ("put_blocks_total", "outcome=refused"): 5,
             ("peer_failures_total", "kind=wrong_bytes"): 1,
             ("peer_failures_total", "kind=late"): 0,
             ("peers", "state=ready"): 2,

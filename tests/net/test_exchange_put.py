@@ -70,6 +70,7 @@ class Keeper(Server):
         self.offer = DictOffer([])
         reception = Reception(Admission(rules, RECIPIENT, lambda: self.seconds), self.intake)
         super().__init__(nursery, self.offer, reception)
+        self.outcomes = reception.outcomes
         self.rules = rules
 
     @property
@@ -226,6 +227,16 @@ class TestBodies:
     async def test_a_full_node_says_so(self, autojump_clock: MockClock, keeper: Keeper) -> None:
         keeper.intake.has_room = False
         assert status_of(await keeper.ask(put(HELLO_ID, HELLO), host=HERE)) == 507
+
+    async def test_what_came_of_each_is_counted(
+        self, autojump_clock: MockClock, keeper: Keeper
+    ) -> None:
+        await keeper.ask(put(HELLO_ID, HELLO), host=HERE)
+        await keeper.ask(put(HELLO_ID, HELLO), host=HOST)
+        await keeper.ask(put(HELLO_ID, b"other"), host=HERE)
+        keeper.intake.has_room = False
+        await keeper.ask(put(HELLO_ID, HELLO), host=HERE)
+        assert keeper.outcomes == {"kept": 1, "refused": 1, "wrong": 1, "no_room": 1, "busy": 0}
 
     @pytest.mark.parametrize(
         ("first", "again"),
