@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from libernet.blocks.documents import Part
 from libernet.blocks.ids import BlockId
+from libernet.blocks.sealing import Sealer
 from libernet.blocks.store import Store
+from libernet.fs.check.document_rules import DocumentRules
 from libernet.fs.check.findings import Severity
 from libernet.fs.check.journal_rules import RULES
+from libernet.fs.check.paths import Paths
 from libernet.fs.check.repair import repair
 from tests.support.broken_rows import BROKEN, B
 from tests.support.sound_state import BrokenState
@@ -128,6 +132,27 @@ def test_what_documents_show_and_the_journal_does_not_have_is_found_and_written_
     assert state.broken() == {("folder-shows", each) for each in where}
     repair(state.folder)
     assert state.broken() == set()
+
+
+def test_what_is_cut_elsewhere_is_the_same_and_holes_take_no_time(tmp_path: Path) -> None:
+    def part(content: bytes) -> Part:
+        reference, block = Sealer(bytes(32)).seal(content)
+        store.put(reference.id, block)
+        return Part(len(content), reference)
+
+    hole = Part(2**60, None)
+    with Store(tmp_path) as store:
+        rules = DocumentRules(lambda *_: [], store, Paths(lambda *_: []))
+        whole = [part(b"abcdef"), hole, part(b"x")]
+        for other, is_equal in (
+            ([part(b"ab"), part(b"cdef"), hole, part(b"x")], True),
+            ([part(b"abcdef\0\0"), Part(2**60 - 3, None), part(b"\0x")], True),
+            ([part(b"abcdef\0\0"), Part(2**60 - 3, None), part(b"1x")], False),
+            ([part(b"ab"), part(b"cdeX"), hole, part(b"x")], False),
+            ([part(b"abcdef"), hole], False),
+            ([*whole, part(b"y")], False),
+        ):
+            assert rules._are_equal(whole, other) is rules._are_equal(other, whole) is is_equal
 
 
 def test_a_damaged_block_is_found_by_reading_and_named_by_the_files_that_need_it(
