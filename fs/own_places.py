@@ -16,6 +16,15 @@ def own_places(state: Path) -> frozenset[bytes]:
     return frozenset(os.fsencode(each) for each in [*mounted, Path(os.path.realpath(state))])
 
 
+def own_inodes(state: Path) -> frozenset[tuple[int, int]]:
+    """Return device and inode of the folder *state* and of what stands in it.
+
+    Mounted elsewhere as well, they have other paths: the secret must get into no backup.
+    """
+    looked_at = [os.stat(state), *(each.stat(follow_symlinks=False) for each in os.scandir(state))]
+    return frozenset((each.st_dev, each.st_ino) for each in looked_at)
+
+
 def refuse_own(path: bytes, own: frozenset[bytes]) -> None:
     """Raise LibernetError for an absolute path, without links, that is one of *own* or in one."""
     above = path

@@ -39,7 +39,8 @@ def diff(places: Places, old: str, new: str, *, as_json: bool) -> int:
                 click.echo(json.dumps({"message_type": "change", **each}))
             else:
                 error = f": {each['error']}" if "error" in each else ""
-                click.echo(f"{each['modifier']:<5}{printed(each['path'])}{error}")
+                # click would take what looks like a colour out of names that go to a program
+                click.echo(f"{each['modifier']:<5}{printed(each['path'])}{error}", color=True)
 
     asked = {"old": _named(places, old), "new": _named(places, new)}
     answer = ask(places.runtime, "diff", asked, timeout=PUBLISH_SECONDS, hear=hear)
@@ -75,7 +76,7 @@ def find(
 
     def hear(note: dict[str, Any]) -> None:
         for each in note["found"]:
-            click.echo(json.dumps(each) if as_json else _found(each))
+            click.echo(json.dumps(each) if as_json else _found(each), color=True)
 
     asked = {
         "patterns": list(patterns),

@@ -15,7 +15,7 @@ from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.journal_reader import Snapshot
 from libernet.fs.notices import Notices
-from libernet.fs.own_places import own_places, refuse_own
+from libernet.fs.own_places import own_inodes, own_places, refuse_own
 from libernet.fs.publisher import Publisher
 from libernet.fs.sealing import ChunkMaker
 from libernet.fs.sources.mirror import Mirror, Progress
@@ -109,7 +109,7 @@ class SourceBackups:
     def _scanners(self, request: Request) -> list[Scanner]:
         """Return what lists each source; LibernetError for one that cannot be backed up."""
         kept_out = own_places(self._folder)
-        selection = Selection(request.rules, kept_out)
+        selection = Selection(request.rules, kept_out, own_inodes(self._folder))
         names = [os.path.basename(source) for source in request.sources]
         if request.each_inside and len(set(names)) < len(names):
             raise LibernetError("two sources have the same name: back them up one by one")
@@ -155,9 +155,11 @@ def _scanner(source: bytes, selection: Selection, kept_out: frozenset[bytes]) ->
     refuse_own(source, kept_out)
     try:
         scanner = Scanner(source, selection)
-        is_folder = stat.S_ISDIR(os.stat(source).st_mode)
+        status = os.stat(source)
     except OSError as exc:
         raise LibernetError(f"{shown!r} cannot be read: {exc.strerror}") from exc
-    if not is_folder:
+    if selection.is_own(status):
+        raise LibernetError(f"{shown!r} is Libernet's own")
+    if not stat.S_ISDIR(status.st_mode):
         raise LibernetError(f"{shown!r} is no folder")
     return scanner

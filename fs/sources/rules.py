@@ -30,11 +30,17 @@ class Rules:
 class Selection:
     """Say of each entry of a folder whether it is backed up; any thread may ask."""
 
-    def __init__(self, rules: Rules, untouchable: frozenset[bytes]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        untouchable: frozenset[bytes],
+        own: frozenset[tuple[int, int]] = frozenset(),
+    ) -> None:
         """Leave out what *rules* say, and never look at the paths that are *untouchable*.
 
-        Raises FormatError for a malformed pattern.
+        Nor into what is *own*, by device and inode. Raises FormatError for a malformed pattern.
         """
+        self._own = own
         self._rules = rules
         self._untouchable = untouchable
         try:
@@ -45,6 +51,10 @@ class Selection:
     def is_untouchable(self, path: bytes) -> bool:
         """Return whether not even stat may be asked about an absolute path."""
         return path in self._untouchable
+
+    def is_own(self, status: os.stat_result) -> bool:
+        """Return whether something is the node's own, whatever path leads to it."""
+        return (status.st_dev, status.st_ino) in self._own
 
     def takes(self, below: bytes, status: os.stat_result, device: int) -> bool:
         """Return whether an entry is backed up, whose path is *below* the top folder's.

@@ -78,6 +78,9 @@ class Scanner:
             except OSError as exc:
                 found.errors[name] = exc
                 continue
+            if self._selection.is_own(entry.status):
+                found.skipped.append(path)
+                continue
             beneath = os.path.join(below, name)
             is_wanted = self._selection.takes(beneath, entry.status, self._device)
             if is_wanted and only in {None, name}:

@@ -351,6 +351,30 @@ async def test_the_state_folder_is_never_read(node: SharingNode, tmp_path: Path)
         await _backup(node, tmp_path / "node" / "store")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a folder once more")
+@pytest.mark.parametrize("part", ["", "store", "secret"])
+async def test_nor_is_it_where_it_is_mounted_once_more(
+    node: SharingNode, tmp_path: Path, part: str
+) -> None:
+    own, source = tmp_path / "node" / part, tmp_path / "source"
+    again = source / "again"
+    if own.is_dir():
+        again.mkdir(parents=True)
+    else:
+        source.mkdir()
+        again.touch()
+    (source / "file").write_bytes(b"content")
+    await trio.run_process(["mount", "--bind", own, again])
+    try:
+        answer = await _whole(node, source)
+        assert answer["skipped"].keys() == {str(again)}
+        assert await node.caller.names("backups/b") == ["file"]
+        with pytest.raises(LibernetError, match="Libernet's own"):
+            await _backup(node, again)
+    finally:
+        await trio.run_process(["umount", again])
+
+
 async def test_what_cannot_be_read_is_told_and_what_the_backup_has_of_it_stays(
     node: SharingNode, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
