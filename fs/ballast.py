@@ -26,11 +26,9 @@ def take_ballast(folder: Path) -> None:
     if disk.f_bavail * disk.f_frsize < _BESIDE * size_bytes:
         return
     path = folder / "ballast"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, size_bytes)
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
     except OSError:  # a quota, or a file system that cannot: then without
         with contextlib.suppress(OSError):
             path.unlink()
-    finally:
-        os.close(descriptor)

@@ -167,9 +167,8 @@ class Checkpointer:
             self._error = None
             self.done += 1
             self._space.is_full = False
-            if (
-                self._log.crowd > self._crowd
-            ):  # once for each segment: sealing a page writes a chunk
+            # Once for each segment: sealing a page writes a whole chunk.
+            if self._log.crowd > self._crowd:
                 self._crowd = self._log.crowd
                 self._files.seal_resting(everything=True)
         tried, self._tried = self._tried, trio.Event()

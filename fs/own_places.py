@@ -6,6 +6,8 @@ from pathlib import Path
 from libernet.blocks.errors import LibernetError
 from libernet.fs.mount_table import FUSE_TYPE, mounts
 
+_KEYS = ("secret", "node.key")
+
 
 def own_places(state: Path) -> frozenset[bytes]:
     """Return mounts of Libernet, and the folder *state* with what this node keeps.
@@ -17,11 +19,14 @@ def own_places(state: Path) -> frozenset[bytes]:
 
 
 def own_inodes(state: Path) -> frozenset[tuple[int, int]]:
-    """Return device and inode of the folder *state* and of what stands in it.
+    """Return device and inode of the folder *state*, of the folders in it and of its keys.
 
-    Mounted elsewhere as well, they have other paths: the secret must get into no backup.
+    Mounted elsewhere as well, they have other paths: the secret must get into no backup. Other
+    files come and go, and somebody's own may get their inodes.
     """
-    looked_at = [os.stat(state), *(each.stat(follow_symlinks=False) for each in os.scandir(state))]
+    with os.scandir(state) as entries:
+        lasting = [each.path for each in entries if each.is_dir() or each.name in _KEYS]
+    looked_at = [os.stat(state), *(os.stat(path) for path in lasting)]
     return frozenset((each.st_dev, each.st_ino) for each in looked_at)
 
 

@@ -196,15 +196,19 @@ async def test_random_changes_are_told_as_a_look_at_everything_tells_them(
     assert len(told) == len(set(told))
 
 
+async def _wide_snapshot(node: SharingNode) -> str:
+    """Publish a backup with a folder of several pages; return the path of the snapshot."""
+    await node.caller.mkdir("backups/b")
+    await node.caller.mkdir("backups/b/wide")
+    for number in range(9000):
+        await node.caller.create(f"backups/b/wide/{number:0150}")
+    return await _snapshot(node)
+
+
 async def test_a_change_in_a_wide_folder_is_found_by_reading_its_page(
     node: SharingNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caller = node.caller
-    await caller.mkdir("backups/b")
-    await caller.mkdir("backups/b/wide")
-    for number in range(9000):
-        await caller.create(f"backups/b/wide/{number:0150}")
-    old = await _snapshot(node)
+    caller, old = node.caller, await _wide_snapshot(node)
     await caller.create(f"backups/b/wide/{4567:0150}-new")
     await caller.unlink(f"backups/b/wide/{8000:0150}")
     new = await _snapshot(node)
@@ -261,12 +265,7 @@ async def test_what_cannot_be_read_is_told_and_the_rest_compared(tmp_path: Path)
 
 
 async def test_a_page_that_is_lost_costs_its_own_names(node: SharingNode) -> None:
-    caller = node.caller
-    await caller.mkdir("backups/b")
-    await caller.mkdir("backups/b/wide")
-    for number in range(9000):
-        await caller.create(f"backups/b/wide/{number:0150}")
-    old = await _snapshot(node)
+    caller, old = node.caller, await _wide_snapshot(node)
     await caller.create(f"backups/b/wide/{0:0150}-new")
     await caller.create(f"backups/b/wide/{8999:0150}-new")
     await caller.create("backups/b/zz")
