@@ -3,6 +3,7 @@
 import codecs
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from libernet.fs.amounts import size_text
 from libernet.fs.command_options import labels_wanted, with_json, with_labels
 from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
+from libernet.fs.printable import printable
 from libernet.fs.sources.sizes import parse_size
 
 NOTE_SECONDS = 600.0
@@ -50,7 +52,8 @@ def backup(
     NAME is that of SOURCE if none is given. What is no longer in SOURCE is removed from
     backups/NAME; older snapshots keep it. Files whose size, times and inode are as they were are
     not read again. Where nothing changed, the newest snapshot gets the tags and the note. Patterns
-    are those of a .gitignore. The exit code is 3 where something could not be read.
+    are those of a .gitignore; one may begin with the absolute path of SOURCE. The exit code is 3
+    where something could not be read.
     """
     folders, name = _folders_and_name(sources, into)
     request = {
@@ -65,7 +68,7 @@ def backup(
         places,
         "backup",
         request,
-        _described,
+        partial(_described, patterns=left_out["patterns"]),
         failed="not as it is",
         note_seconds=NOTE_SECONDS,
         as_json=as_json,
@@ -86,11 +89,15 @@ def _rules(
         raise click.UsageError(str(error)) from None
     lines = [line for file in pattern_files for line in _lines(file)]
     return {
-        "patterns": [*patterns, *lines],
+        "patterns": [*map(_no_comment, patterns), *lines],
         "caches": exclude_caches,
         "larger_than": larger_than,
         "one_file_system": one_file_system,
     }
+
+
+def _no_comment(pattern: str) -> str:
+    return "\\" + pattern if pattern.startswith("#") else pattern
 
 
 def _lines(file: Path) -> list[str]:
@@ -108,8 +115,8 @@ def _folders_and_name(sources: Sequence[str], into: str | None) -> tuple[Sequenc
     return sources[:1], name
 
 
-def _described(answer: dict[str, Any]) -> str:
-    """Return the summary as lines for a person."""
+def _described(answer: dict[str, Any], *, patterns: Sequence[str]) -> str:
+    """Return the summary as lines for a person, who gave *patterns* by hand."""
     verb = "would be " if answer["dry_run"] else ""
     lines = [
         f"files       {answer['files_new']} new, {answer['files_changed']} changed,"
@@ -122,4 +129,6 @@ def _described(answer: dict[str, Any]) -> str:
     if not answer["dry_run"]:
         lines.append(f"added       {size_text(answer['data_added'])} to the store")
         lines.append(f"snapshot    {answer['snapshot']}  {answer['reference']}")
+    idle = {each for each in patterns if _no_comment(each) in answer["unmatched"]}
+    lines += [f"unmatched   {printable(each)}" for each in sorted(idle)]
     return "\n".join(lines)

@@ -47,6 +47,7 @@ class BackupHandlers:
             "reference": None if snapshot is None else str(snapshot.reference),
             "snapshot": None if snapshot is None else snapshot.name,
             "dry_run": request.dry_run,
+            "unmatched": progress.unmatched,
             "skipped": progress.skipped.texts(),
             "errors": progress.errors.texts(),
             "error_count": progress.errors.count,

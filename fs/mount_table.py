@@ -24,14 +24,22 @@ class Mount:
     source: str
     device: str
     """Major and minor number, MAJOR:MINOR."""
+    root: Path
+    """What of that file system is mounted: / is all of it."""
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
         """Return the mount that a line of mountinfo describes."""
         left, _, right = line.partition(b" - ")
         type_, source = right.split()[:2]
-        _, _, device, _, mountpoint = left.split()[:5]
-        return cls(Path(_plain(mountpoint)), _plain(type_), _plain(source), device.decode())
+        _, _, device, root, mountpoint = left.split()[:5]
+        return cls(
+            Path(_plain(mountpoint)),
+            _plain(type_),
+            _plain(source),
+            device.decode(),
+            Path(_plain(root)),
+        )
 
 
 def mounts(process: int | str = "self") -> list[Mount]:

@@ -17,7 +17,7 @@ from libernet.blocks.store import Store
 from libernet.fs.control import Tell
 from libernet.fs.mount_paths import MountPaths, is_ours, told
 from libernet.fs.nodes import FileNode, FolderNode, Node
-from libernet.fs.own_places import own_places, refuse_own
+from libernet.fs.own_places import OwnPlaces
 from libernet.fs.restore.restorer import Options, Restored, Restorer
 from libernet.fs.restore.writing import Writer
 from libernet.fs.watched import Totals, watched
@@ -43,7 +43,8 @@ class RestoreHandlers:
         target = arguments.get("target")
         if not isinstance(target, str) or not os.path.isabs(target) or "\0" in target:
             raise FormatError("this needs the absolute path of a folder")
-        refuse_own(os.fsencode(target), own_places(self._state))
+        own = OwnPlaces.around(self._state)
+        own.refuse(os.fsencode(target))
         options = Options(
             dry_run=arguments.get("dry_run") is True, verify=arguments.get("verify") is True
         )
@@ -54,7 +55,7 @@ class RestoreHandlers:
             watched(arguments, tell, restored, partial(_count, source)),
         ):
             writer = Writer(trusted=is_trusted)
-            restorer = Restorer(self._store, writer, options, restored)
+            restorer = Restorer(self._store, writer, own, options, restored)
             await restorer.run(name, source, os.fsencode(target))
         counts = asdict(restored)
         del counts["current"]
@@ -62,6 +63,7 @@ class RestoreHandlers:
             **counts,
             "total_duration": time.monotonic() - began,
             "dry_run": options.dry_run,
+            "skipped": restored.skipped.texts(),
             "errors": restored.errors.texts(),
             "error_count": restored.errors.count,
         }

@@ -16,6 +16,7 @@ from libernet.blocks.sealing import unseal
 from libernet.blocks.store import Store
 from libernet.fs.bundle_files import BundleFile
 from libernet.fs.nodes import FileNode, FolderNode, Incomplete, LinkNode, Node
+from libernet.fs.own_places import OwnPlaces
 from libernet.fs.restore.writing import Piece, Wanted, Writer
 from libernet.fs.troubles import Troubles
 
@@ -31,7 +32,7 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 @dataclass(slots=True)
 class Restored:
-    """What a restore did so far, or would do, and what of it failed."""
+    """What a restore did so far, or would do, and what of it was skipped or failed."""
 
     files_restored: int = 0
     files_unchanged: int = 0
@@ -41,13 +42,14 @@ class Restored:
     total_bytes: int = 0
     bytes_restored: int = 0
     current: bytes = b""
+    skipped: Troubles = field(default_factory=Troubles)
     errors: Troubles = field(default_factory=Troubles)
 
     def add(self, more: "Restored") -> None:
         """Count what was done by somebody else too."""
         for each in fields(self):
-            if each.name == "errors":
-                self.errors.add(more.errors)
+            if each.type is Troubles:
+                getattr(self, each.name).add(getattr(more, each.name))
             elif each.name != "current":
                 total = getattr(self, each.name) + getattr(more, each.name)
                 setattr(self, each.name, total)
@@ -78,9 +80,12 @@ class Restorer:
       _failure     what ended a batch for all
     """
 
-    def __init__(self, store: Store, writer: Writer, options: Options, restored: Restored) -> None:
+    def __init__(
+        self, store: Store, writer: Writer, own: OwnPlaces, options: Options, restored: Restored
+    ) -> None:
         self._store = store
         self._writer = writer
+        self._own = own
         self._options = options
         self._restored = restored
         self._free = trio.Semaphore(_BATCHES)
@@ -138,7 +143,9 @@ class Restorer:
         while page := await folder.children(after, _PAGE_ENTRIES):
             for name, node in page:
                 full = os.path.join(path, name)
-                if isinstance(node, FolderNode):
+                if self._own.names(full):
+                    self._restored.skipped.note(full, "is Libernet's own, and stays as it is")
+                elif isinstance(node, FolderNode):
                     below.append((full, node))
                 else:
                     await self._entry(nursery, full, node)

@@ -15,7 +15,7 @@ from libernet.fs.checkpoint import Checkpointer
 from libernet.fs.inode import ROOT_INO
 from libernet.fs.journal_reader import Snapshot
 from libernet.fs.notices import Notices
-from libernet.fs.own_places import own_inodes, own_places, refuse_own
+from libernet.fs.own_places import OwnPlaces
 from libernet.fs.publisher import Publisher
 from libernet.fs.sealing import ChunkMaker
 from libernet.fs.sources.mirror import Mirror, Progress
@@ -95,6 +95,8 @@ class SourceBackups:
                         ino = await self._folder_in(placer, top, os.path.basename(scanner.top))
                     mirror = Mirror(scanner, placer, reader, origins, self.underway, progress)
                     await mirror.run(ino)
+            unmatched = set.intersection(*(each.selection.unmatched for each in scanners))
+            progress.unmatched = [request.rules.patterns[each] for each in sorted(unmatched)]
             if dry:
                 return None
             await self._checkpointer.durable()
@@ -108,12 +110,11 @@ class SourceBackups:
 
     def _scanners(self, request: Request) -> list[Scanner]:
         """Return what lists each source; LibernetError for one that cannot be backed up."""
-        kept_out = own_places(self._folder)
-        selection = Selection(request.rules, kept_out, own_inodes(self._folder))
+        own = OwnPlaces.around(self._folder)
         names = [os.path.basename(source) for source in request.sources]
         if request.each_inside and len(set(names)) < len(names):
             raise LibernetError("two sources have the same name: back them up one by one")
-        return [_scanner(source, selection, kept_out) for source in request.sources]
+        return [_scanner(each, Selection(request.rules, each), own) for each in request.sources]
 
     async def _folder_in(self, placer: Placer, parent: int, name: bytes) -> int:
         """Return the folder *name* in another, made if there is none."""
@@ -150,15 +151,15 @@ def _count(scanners: list[Scanner], totals: Totals) -> None:
     totals.is_known = True
 
 
-def _scanner(source: bytes, selection: Selection, kept_out: frozenset[bytes]) -> Scanner:
+def _scanner(source: bytes, selection: Selection, own: OwnPlaces) -> Scanner:
     shown = os.fsdecode(source)
-    refuse_own(source, kept_out)
+    own.refuse(source)
     try:
-        scanner = Scanner(source, selection)
+        scanner = Scanner(source, selection, own)
         status = os.stat(source)
     except OSError as exc:
         raise LibernetError(f"{shown!r} cannot be read: {exc.strerror}") from exc
-    if selection.is_own(status):
+    if own.has(source, status):
         raise LibernetError(f"{shown!r} is Libernet's own")
     if not stat.S_ISDIR(status.st_mode):
         raise LibernetError(f"{shown!r} is no folder")

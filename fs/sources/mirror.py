@@ -29,7 +29,10 @@ _Group = tuple[int, int]  # the device and inode of a file with several names
 
 @dataclass(slots=True)
 class Progress:
-    """What a backup did so far, or would do, and what of it was skipped or failed."""
+    """What a backup did so far, or would do, and what of it was skipped or failed.
+
+    *unmatched* are patterns that left nothing out, and let nothing in, known at the end.
+    """
 
     files_new: int = 0
     files_changed: int = 0
@@ -41,6 +44,7 @@ class Progress:
     total_bytes: int = 0
     bytes_read: int = 0
     current: bytes = b""
+    unmatched: list[str] = field(default_factory=list)
     skipped: Troubles = field(default_factory=Troubles)
     errors: Troubles = field(default_factory=Troubles)
 

@@ -17,8 +17,9 @@ _CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bfo
 class Rules:
     """Hold what a person asked to leave out.
 
-    *patterns* are lines as in a .gitignore, relative to the folder that is backed up. *caches*
-    stands for what is in folders with a CACHEDIR.TAG; *larger_than* is in bytes.
+    *patterns* are lines as in a .gitignore, relative to the folder that is backed up; those that
+    begin with its absolute path say what is below it. *caches* stands for what is in folders with
+    a CACHEDIR.TAG; *larger_than* is in bytes.
     """
 
     patterns: Sequence[str] = ()
@@ -28,49 +29,43 @@ class Rules:
 
 
 class Selection:
-    """Say of each entry of a folder whether it is backed up; any thread may ask."""
+    """Say of each entry of a folder whether it is backed up; any thread may ask.
 
-    def __init__(
-        self,
-        rules: Rules,
-        untouchable: frozenset[bytes],
-        own: frozenset[tuple[int, int]] = frozenset(),
-    ) -> None:
-        """Leave out what *rules* say, and never look at the paths that are *untouchable*.
+    State
+      unmatched   which patterns, by their places among the rules', decided nothing so far
+    """
 
-        Nor into what is *own*, by device and inode. Raises FormatError for a malformed pattern.
+    def __init__(self, rules: Rules, top: bytes) -> None:
+        """Leave out what *rules* say of a folder whose absolute path is *top*.
+
+        Raises FormatError for a malformed pattern.
         """
-        self._own = own
         self._rules = rules
-        self._untouchable = untouchable
+        lines = [_anchored(line, os.fsdecode(top)) for line in rules.patterns]
         try:
-            self._spec = pathspec.GitIgnoreSpec.from_lines(rules.patterns)
+            self._spec = pathspec.GitIgnoreSpec.from_lines(lines)
         except ValueError as exc:
             raise FormatError(f"a pattern is malformed: {exc}") from exc
+        patterns = enumerate(self._spec.patterns)
+        self.unmatched = {each for each, pattern in patterns if pattern.include is not None}
 
-    def is_untouchable(self, path: bytes) -> bool:
-        """Return whether not even stat may be asked about an absolute path."""
-        return path in self._untouchable
-
-    def is_own(self, status: os.stat_result) -> bool:
-        """Return whether something is the node's own, whatever path leads to it."""
-        return (status.st_dev, status.st_ino) in self._own
-
-    def takes(self, below: bytes, status: os.stat_result, device: int) -> bool:
-        """Return whether an entry is backed up, whose path is *below* the top folder's.
-
-        *device* is the st_dev of the top folder.
-        """
+    def takes(self, below: bytes, status: os.stat_result) -> bool:
+        """Return whether an entry is backed up, whose path is *below* the top folder's."""
         rules = self._rules
-        is_folder = stat.S_ISDIR(status.st_mode)
-        if rules.one_file_system and is_folder and status.st_dev != device:
-            return False
         most = rules.larger_than
         if most is not None and stat.S_ISREG(status.st_mode) and status.st_size > most:
             return False
         if not rules.patterns:
             return True
-        return not self._spec.match_file(os.fsdecode(below) + ("/" if is_folder else ""))
+        is_folder = stat.S_ISDIR(status.st_mode)
+        found = self._spec.check_file(os.fsdecode(below) + ("/" if is_folder else ""))
+        if found.index is not None:
+            self.unmatched.discard(found.index)
+        return not found.include
+
+    def enters(self, status: os.stat_result, device: int) -> bool:
+        """Return whether what is in a folder is backed up; *device* is the top folder's st_dev."""
+        return not self._rules.one_file_system or status.st_dev == device
 
     def shows_only(self, folder: bytes, names: Sequence[bytes]) -> bytes | None:
         """Return the one name that is backed up of a cache's folder; None if it is no cache."""
@@ -82,6 +77,13 @@ class Selection:
         except OSError:
             return None
         return _CACHE_TAG if begin == _CACHE_SIGNATURE else None
+
+
+def _anchored(pattern: str, top: str) -> str:
+    """Return a pattern of which the absolute path of the top folder is no longer a part."""
+    negation = "!" if pattern.startswith("!") else ""
+    path, within = pattern.removeprefix("!"), top.rstrip("/")
+    return negation + path[len(within) :] if path.startswith(within + "/") else pattern
 
 
 def _open_safely(path: str, flags: int) -> int:

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from libernet.fs.own_places import OwnPlaces
 from libernet.fs.sources.reading import read_xattrs
 from libernet.fs.sources.rules import Selection
 
@@ -37,7 +38,10 @@ class Found:
 
 @dataclass(slots=True)
 class Listing:
-    """What a folder is and what is in it, by name: what is *skipped*, or unknown for *errors*."""
+    """What a folder is and what is in it, by name: what is *skipped*, or unknown for *errors*.
+
+    A folder that something else is mounted on has nothing in it where that is not backed up.
+    """
 
     status: os.stat_result
     xattrs: Mapping[bytes, bytes]
@@ -50,10 +54,11 @@ class Listing:
 class Scanner:
     """List folders below *top*, an absolute path; any thread may, and nothing is written."""
 
-    def __init__(self, top: bytes, selection: Selection) -> None:
+    def __init__(self, top: bytes, selection: Selection, own: OwnPlaces) -> None:
         """Begin with a top folder; raises OSError when it is none that can be looked at."""
         self.top = top
-        self._selection = selection
+        self.selection = selection
+        self._own = own
         self._device = os.lstat(top).st_dev
 
     def full(self, below: bytes) -> bytes:
@@ -63,31 +68,43 @@ class Scanner:
     def list(self, below: bytes) -> Listing:
         """Return what is in the folder at a path below the top one; OSError when nobody knows."""
         folder = self.full(below)
-        names = sorted(os.listdir(folder))
-        only = self._selection.shows_only(folder, names)
+        if folder in self._own.mounts:
+            return Listing(os.lstat(os.path.dirname(folder)), {}, skipped=[folder])
         found = Listing(os.lstat(folder), read_xattrs(folder))
+        if not self.selection.enters(found.status, self._device):
+            found.left_out += 1
+            return found
+        names = sorted(os.listdir(folder))
+        only = self.selection.shows_only(folder, names)
         for name in names:
             path = os.path.join(folder, name)
-            if self._selection.is_untouchable(path):
-                found.skipped.append(path)
-                continue
             try:
-                entry = _entry(path, name)
+                entry = self._entry(path, name, found.status)
             except FileNotFoundError:
                 continue  # it went while we looked
             except OSError as exc:
                 found.errors[name] = exc
                 continue
-            if self._selection.is_own(entry.status):
+            if self._own.has(path, entry.status):
                 found.skipped.append(path)
-                continue
-            beneath = os.path.join(below, name)
-            is_wanted = self._selection.takes(beneath, entry.status, self._device)
-            if is_wanted and only in {None, name}:
+            elif self.selection.takes(os.path.join(below, name), entry.status) and (
+                only in {None, name}
+            ):
                 found.entries.append(entry)
             else:
                 found.left_out += 1
         return found
+
+    def _entry(self, path: bytes, name: bytes, above: os.stat_result) -> Found:
+        """Return what stands at a path; a mount of Libernet's is a folder that looks as *above*."""
+        if path in self._own.mounts:
+            return Found(name, above)
+        status = os.lstat(path)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind in {stat.S_IFREG, stat.S_IFDIR}:
+            return Found(name, status)
+        target = os.readlink(path) if kind == stat.S_IFLNK else b""
+        return Found(name, status, target, read_xattrs(path))
 
     def totals(self) -> Iterator[tuple[int, int]]:
         """Yield, folder by folder, how many entries that are no folders there are, and bytes."""
@@ -101,12 +118,3 @@ class Scanner:
             waiting += [os.path.join(below, each.name) for each in entries if each.is_folder]
             files = [each.size for each in entries if not each.is_folder]
             yield len(files), sum(files)
-
-
-def _entry(path: bytes, name: bytes) -> Found:
-    status = os.lstat(path)
-    kind = stat.S_IFMT(status.st_mode)
-    if kind in {stat.S_IFREG, stat.S_IFDIR}:
-        return Found(name, status)
-    target = os.readlink(path) if kind == stat.S_IFLNK else b""
-    return Found(name, status, target, read_xattrs(path))

@@ -352,7 +352,7 @@ async def test_the_state_folder_is_never_read(node: SharingNode, tmp_path: Path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a folder once more")
-@pytest.mark.parametrize("part", ["", "store", "secret"])
+@pytest.mark.parametrize("part", ["", "store", "store/blocks", "secret"])
 async def test_nor_is_it_where_it_is_mounted_once_more(
     node: SharingNode, tmp_path: Path, part: str
 ) -> None:

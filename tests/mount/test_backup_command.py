@@ -60,14 +60,16 @@ def test_the_kernel_shows_what_changed_although_it_was_looked_at(
     assert (node.snapshots / "source" / "latest" / "shrinks").read_bytes() == b"less"
 
 
-def test_a_folder_with_the_mount_in_it_is_backed_up_without_it(node: Node, tmp_path: Path) -> None:
+def test_of_a_mount_in_a_folder_only_the_folder_is_kept(node: Node, tmp_path: Path) -> None:
     node.mount(*_ALONE)
     (tmp_path / "file").write_bytes(b"content")
     outcome = node.try_libernet("backup", str(tmp_path), "b")
     assert outcome.exit_code == 0
     assert f"skipped: {node.mountpoint}: is a mount of Libernet's" in outcome.err
     assert (node.backups / "b" / "file").read_bytes() == b"content"
-    assert not (node.backups / "b" / "node" / "Libernet").exists()
+    assert os.listdir(node.backups / "b" / "node" / "Libernet") == []
+    outcome = node.try_libernet("restore", "snapshots/b/latest", str(tmp_path))
+    assert (outcome.exit_code, str(node.mountpoint) in outcome.err) == (0, True)
     outcome = node.try_libernet("backup", str(node.backups / "b"), "c")
     assert outcome.exit_code == 1
     assert "Libernet's own" in outcome.err
@@ -106,7 +108,9 @@ def test_a_file_of_patterns_holds_bytes(node: Node, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-def test_another_file_system_is_left_out_when_asked(node: Node, tmp_path: Path) -> None:
+def test_of_another_file_system_only_the_folder_is_kept_when_asked(
+    node: Node, tmp_path: Path
+) -> None:
     source = tmp_path / "source"
     (source / "other").mkdir(parents=True)
     (source / "file").write_bytes(b"here")
@@ -115,9 +119,12 @@ def test_another_file_system_is_left_out_when_asked(node: Node, tmp_path: Path) 
     try:
         (source / "other" / "file").write_bytes(b"there")
         _backup(node, source, "-x")
-        assert os.listdir(node.backups / "source") == ["file"]
+        assert sorted(os.listdir(node.backups / "source")) == ["file", "other"]
+        assert os.listdir(node.backups / "source" / "other") == []
         _backup(node, source)
         assert (node.backups / "source" / "other" / "file").read_bytes() == b"there"
+        _backup(node, source, "-x")
+        assert os.listdir(node.backups / "source" / "other") == []
     finally:
         subprocess.run(["umount", source / "other"], check=True)
 
@@ -184,3 +191,22 @@ def test_a_kill_in_the_middle_costs_what_was_not_durable(node: Node, tmp_path: P
     node.mount(*_ALONE)
     _backup(node, source)
     assert_same(picture(source), picture(node.backups / "source"))
+
+
+def test_a_pattern_may_begin_with_the_path_and_one_without_effect_is_told(
+    node: Node, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    for name in ("#draft", "kept", "sub/gone", "sub/kept"):
+        (source / name).write_bytes(b"content")
+    node.mount(*_ALONE)
+    patterns = ("#draft", f"{source}/sub/*", f"!{source}/sub/kept", "source/kept", "kept/")
+    arguments = [each for pattern in patterns for each in ("-e", pattern)]
+    shown = node.libernet("backup", str(source), "b", *arguments)
+    assert shown.splitlines()[-2:] == ["unmatched   kept/", "unmatched   source/kept"]
+    assert {*os.listdir(node.backups / "b"), *os.listdir(node.backups / "b" / "sub")} == {
+        *("kept", "sub")
+    }
+    answer = _backup(node, source, "b", *arguments)
+    assert answer["unmatched"] == ["source/kept", "kept/"]
