@@ -73,6 +73,14 @@ def unseal_public(reference: Reference, block: Buffer) -> bytes:
     return chunk
 
 
+def opens_to_public(reference: Reference, chunk: Buffer) -> bool:
+    """Return whether a chunk is known to be that of a block, without the block."""
+    digest = hashlib.sha256(chunk).digest()
+    if reference.suite is Suite.AES256:
+        return digest == reference.key
+    return reference.suite is Suite.PLAIN and digest == reference.id
+
+
 def passphrase_key(passphrase: str) -> bytes:
     """Return the key of a passphrase: unsalted, so for reading what the original wrote only."""
     return hashlib.sha256(passphrase.encode()).digest()

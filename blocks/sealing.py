@@ -23,7 +23,7 @@ from typing_extensions import Buffer
 from libernet.blocks.errors import BlockCorrupt, BlockTooLarge
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_CHUNK_BYTES
-from libernet.blocks.public_sealing import unseal_public
+from libernet.blocks.public_sealing import opens_to_public, unseal_public
 from libernet.blocks.reference import Reference, Suite
 from libernet.blocks.samples import shrinks
 from libernet.blocks.secret import SECRET_BYTES
@@ -44,14 +44,13 @@ _ZSTD_LEVEL = 3
 class Sealer:
     """Seal chunks under one secret, from any number of threads at once.
 
-    State: a started HMAC that is only ever copied, and for each thread its scratch space.
+    State: a started HMAC that is only ever copied.
     """
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"a secret has {SECRET_BYTES} bytes, not {len(secret)}")
         self._started_mac = hmac.new(secret, _LABEL, "sha256")
-        self._scratch = _Scratch()
 
     def seal(self, chunk: Buffer) -> tuple[Reference, bytes]:
         """Return the block that holds *chunk* and the reference that opens it.
@@ -63,12 +62,12 @@ class Sealer:
                 raise BlockTooLarge(
                     f"a chunk has {len(plain)} bytes, at most {MAX_CHUNK_BYTES} can be sealed"
                 )
-            payload = self._scratch.payload_of(plain)
+            payload = _scratch.payload_of(plain)
         # Not hmac.digest: in Python 3.11 that holds the GIL.
         mac = self._started_mac.copy()
         mac.update(payload)
         key = mac.digest()
-        block = AESGCM(key).encrypt(_NONCE, payload, None)
+        block = _encrypted(key, payload)
         return Reference(BlockId.of(block), Suite.AES256GCM, key), block
 
 
@@ -103,6 +102,13 @@ class _Scratch(threading.local):
         return payload
 
 
+_scratch = _Scratch()
+
+
+def _encrypted(key: bytes, payload: memoryview) -> bytes:
+    return AESGCM(key).encrypt(_NONCE, payload, None)
+
+
 class _Inflating(threading.local):
     """What each unsealing thread has for itself.
 
@@ -114,6 +120,20 @@ class _Inflating(threading.local):
 
 
 _inflating = _Inflating()
+
+
+def opens_to(reference: Reference, content: Buffer) -> bool:
+    """Return whether *content* is what the block that *reference* names holds, without that block.
+
+    True is certain. False may come of a block that was packed by another program.
+    """
+    if reference.suite is not Suite.AES256GCM:
+        return opens_to_public(reference, content)
+    with memoryview(content) as given, given.cast("B") as plain:
+        if len(plain) > MAX_CHUNK_BYTES:
+            return False
+        block = _encrypted(reference.key, _scratch.payload_of(plain))
+    return BlockId.of(block) == reference.id
 
 
 def unseal(reference: Reference, block: Buffer) -> bytes:

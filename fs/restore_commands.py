@@ -32,8 +32,9 @@ def restore(
     SOURCE is a snapshot (snapshots/NAME/TIME or .../latest), a backup, an opened bundle, something
     in one of them, or a reference, also that of a stream. Files that are in TARGET with the same
     size and time are left alone, so an interrupted restore goes on where it was; others are
-    replaced, and what is beside them stays. The exit code is 3 where something could not be
-    restored.
+    replaced, and what is beside them stays. A large file has a name of its own, .libernet-...,
+    until it is complete: what is there of it is not fetched again. The exit code is 3 where
+    something could not be restored.
     """
     try:
         what = {"reference": str(parse_opening(source))}

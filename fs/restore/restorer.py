@@ -12,7 +12,7 @@ from typing_extensions import Buffer
 
 from libernet.blocks.entries import Part
 from libernet.blocks.errors import BlockError, LibernetError
-from libernet.blocks.sealing import unseal
+from libernet.blocks.sealing import opens_to, unseal
 from libernet.blocks.store import Store
 from libernet.fs.bundle_files import BundleFile
 from libernet.fs.nodes import FileNode, FolderNode, Incomplete, LinkNode, Node
@@ -186,14 +186,17 @@ class Restorer:
             return []
         if not isinstance(node, BundleFile):
             return [
-                (size, partial(self._fetched, node, offset, size))
+                Piece(size, partial(self._fetched, node, offset, size))
                 for offset, size in _even(node.appearance.size)
             ]
         pieces: list[Piece] = []
         offset = 0
         for part in await node.parts():
-            is_hole = part.reference is None
-            pieces.append((part.size, None if is_hole else partial(self._part, node, offset, part)))
+            if part.reference is None:
+                pieces.append(Piece(part.size, None))
+            else:
+                read = partial(self._part, node, offset, part)
+                pieces.append(Piece(part.size, read, partial(opens_to, part.reference)))
             offset += part.size
         return pieces
 

@@ -1,21 +1,37 @@
 """Writing files, folders, links and special files of a restore; any thread may."""
 
 import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Final
 
 from typing_extensions import Buffer
 
 from libernet.fs.nodes import Appearance
 
-Piece = tuple[int, Callable[[], Buffer] | None]
-"""So many bytes of a file, and what returns them: None for zeros."""
+_LARGE_BYTES: Final = 8 * 1024 * 1024
+"""A file of so much is gone on with where a restore was interrupted."""
 
 _BUFFER_BYTES = 1024 * 1024
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """So many bytes of a file, and what returns them: None for zeros.
+
+    *is_in* says of other bytes whether they are the same, as far as it can tell without reading.
+    """
+
+    size: int
+    read: Callable[[], Buffer] | None
+    is_in: Callable[[Buffer], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +95,17 @@ class Writer:
     def file(self, wanted: Wanted) -> None:
         """Write a file. One that stood there before is there until all of this one was written.
 
-        Raises OSError, and what the pieces raise; then nothing new stands there, or what is cut off
-        and has another time.
+        Raises OSError, and what the pieces raise; then nothing new stands there. Of a large file
+        what was written stays beside it, for the next try.
         """
         existing = _exists(wanted.path)
-        path = wanted.path
-        if existing is not None:
-            # What a restore that was killed left there has another name.
-            path = os.path.join(os.path.dirname(path), b".libernet-%x" % secrets.randbits(64))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
-        try:
+        with _place(wanted, is_free=existing is None) as (path, descriptor):
             _write(descriptor, wanted)
             self._look(descriptor, wanted)
-            if existing is not None:
-                if stat.S_ISDIR(existing.st_mode):
+            if path != wanted.path:
+                if existing is not None and stat.S_ISDIR(existing.st_mode):
                     os.rmdir(wanted.path)  # never a folder with something in it
                 os.rename(path, wanted.path)
-        except BaseException:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(descriptor)
 
     def attributes(self, wanted: Wanted) -> None:
         """Give a file that is there its attributes. Raises OSError."""
@@ -114,7 +119,8 @@ class Writer:
         """Return whether a file that was written does not hold its pieces, or cannot be read."""
         try:
             with open(wanted.path, "rb", buffering=_BUFFER_BYTES, opener=_open_no_link) as file:
-                for size, read in wanted.pieces:
+                for piece in wanted.pieces:
+                    read, size = piece.read, piece.size
                     if not (_is_zero(file, size) if read is None else file.read(size) == read()):
                         return True
                 return file.read(1) != b""
@@ -172,19 +178,95 @@ class Writer:
         return self._trusted and (self._is_root or name.startswith(b"system.posix_acl_"))
 
 
+@contextmanager
+def _place(wanted: Wanted, *, is_free: bool) -> Iterator[tuple[bytes, int]]:
+    """Provide path and descriptor of a file to be written; what is left there on failure goes.
+
+    That is its own path where it *is_free*; but what is written of a large file has a name that the
+    next restore finds, and stays.
+    """
+    folder, name = os.path.split(wanted.path)
+    path, descriptor = wanted.path, None
+    if wanted.look.size >= _LARGE_BYTES:
+        path = _beside(folder, hashlib.blake2b(name, digest_size=16).hexdigest())
+        descriptor = _begun(path)
+    is_kept = descriptor is not None
+    if descriptor is None:
+        path = wanted.path if is_free else _beside(folder, secrets.token_hex(16))
+        descriptor = os.open(path, _OPEN | os.O_EXCL, 0o600)
+    try:
+        yield path, descriptor
+    except BaseException:
+        if not is_kept:
+            os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _beside(folder: bytes, suffix: str) -> bytes:
+    return os.path.join(folder, b".libernet-" + suffix.encode())
+
+
+def _begun(path: bytes) -> int | None:
+    """Open what there is of a large file, if only anything, for this restore alone.
+
+    None is returned where somebody else can write to it, or does, or it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, _OPEN, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_private(os.fstat(descriptor), os.lstat(path)):
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _is_private(status: os.stat_result, standing: os.stat_result) -> bool:
+    """Return whether an open file is what is *standing* under its name, and one's own alone."""
+    return (
+        os.path.samestat(status, standing)
+        and stat.S_ISREG(status.st_mode)
+        and (status.st_uid, status.st_nlink) == (os.geteuid(), 1)
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
 def _write(descriptor: int, wanted: Wanted) -> None:
-    offset = 0
-    for size, read in wanted.pieces:
-        if read is not None:
-            content = memoryview(read()).cast("B")
-            if len(content) != size:
+    """Write a file's pieces, but those that are there."""
+    there, offset = os.fstat(descriptor).st_size, 0
+    for piece in wanted.pieces:
+        found = min(piece.size, max(there - offset, 0))
+        if piece.read is None:
+            _clear(descriptor, offset, found)
+        elif found < piece.size or not piece.is_in(os.pread(descriptor, found, offset)):
+            content = memoryview(piece.read()).cast("B")
+            if len(content) != piece.size:
                 raise OSError(errno.EIO, "a part has another size than its document says")
-            while content:
-                content = content[os.pwrite(descriptor, content, offset + size - len(content)) :]
-        offset += size
+            _write_at(descriptor, content, offset)
+        offset += piece.size
     if offset != wanted.look.size:
         raise OSError(errno.EIO, "the parts of a file do not make up its size")
     os.ftruncate(descriptor, offset)
+
+
+def _clear(descriptor: int, offset: int, size: int) -> None:
+    """Let a range hold zeros, without writing where it does."""
+    for start in range(offset, offset + size, _BUFFER_BYTES):
+        content = os.pread(descriptor, min(_BUFFER_BYTES, offset + size - start), start)
+        if content.strip(b"\0"):
+            _write_at(descriptor, memoryview(bytes(len(content))), start)
+
+
+def _write_at(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
 
 
 def _is_zero(file: IO[bytes], size: int) -> bool:

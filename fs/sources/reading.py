@@ -89,6 +89,7 @@ class FileReader:
             for chunk in self._maker.store_read(read, start, end):
                 yield chunk.extent(offset)
                 offset += chunk.length
+                self._maker.flush_early()
 
 
 class DryReader(FileReader):

@@ -16,7 +16,7 @@ from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES, MAX_PUBLIC_CHUNK_BYTES
 from libernet.blocks.public_sealing import passphrase_key, seal_public, without_suffix
 from libernet.blocks.reference import Reference, Suite
-from libernet.blocks.sealing import unseal
+from libernet.blocks.sealing import opens_to, unseal
 from libernet.blocks.verification import is_block
 from tests.support import vectors
 
@@ -166,3 +166,15 @@ def test_a_blob_is_known_by_its_sha384_alone() -> None:
 def test_a_suffix_that_is_not_there_is_not_cut_off() -> None:
     with pytest.raises(BlockCorrupt):
         without_suffix(b"no zero byte")
+
+
+@pytest.mark.parametrize("chunk", [b"short", bytes(70_000)])
+def test_what_a_public_block_holds_is_known_without_it(chunk: bytes) -> None:
+    reference, _ = seal_public(chunk)
+    assert opens_to(reference, chunk)
+    assert not opens_to(reference, chunk + b"x")
+    plain = Reference(BlockId.of(chunk), Suite.PLAIN, b"")
+    assert opens_to(plain, chunk)
+    assert not opens_to(plain, chunk + b"x")
+    key = passphrase_key("any")
+    assert not opens_to(Reference(reference.id, Suite.PASSPHRASE, key), chunk)

@@ -16,7 +16,7 @@ from libernet.blocks.errors import BlockCorrupt, BlockTooLarge
 from libernet.blocks.ids import BlockId
 from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.blocks.reference import Reference, Suite
-from libernet.blocks.sealing import Sealer, unseal
+from libernet.blocks.sealing import Sealer, opens_to, unseal
 
 SECRET = bytes(range(32))
 KEY = b"k" * 32
@@ -257,3 +257,13 @@ def test_a_damaged_frame_never_inflates_beyond_the_limit(place: int, value: int)
     except BlockCorrupt:
         return
     assert len(chunk) <= MAX_CHUNK_BYTES
+
+
+@pytest.mark.parametrize("chunk", [b"", b"short", bytes(70_000), random_chunk(MAX_CHUNK_BYTES)])
+def test_what_a_block_holds_is_known_without_it(sealer: Sealer, chunk: bytes) -> None:
+    reference, _ = sealer.seal(chunk)
+    assert opens_to(reference, chunk)
+    assert not opens_to(reference, chunk + b"x")
+    assert not opens_to(reference, bytes(len(chunk) + 1))
+    other = Reference(reference.id, Suite.AES256GCM, bytes(32))
+    assert not opens_to(other, chunk)

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+from typing_extensions import Buffer
 
 from libernet.blocks.errors import FormatError, LibernetError, StoreFull
+from libernet.blocks.reference import Reference
+from libernet.fs import sealing
+from libernet.fs.sealing import ChunkMaker
 from libernet.fs.sources.mirror import Mirror
 from libernet.fs.sources.reading import FileContent, FileReader
 from libernet.fs.tree import Changes
@@ -469,6 +473,24 @@ async def test_what_was_interrupted_goes_on_where_it_was(
     answer = await _whole(node, source)
     assert 0 < answer["files_new"] + answer["files_changed"] <= 1000 - 300
     await _check(node, source)
+
+
+async def test_of_a_large_file_a_kill_costs_only_what_was_read_last(
+    node: SharingNode, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued = []
+    store = ChunkMaker.store
+
+    def counted(self: ChunkMaker, plaintext: Buffer) -> Reference:
+        queued.append(self._store.queued_blocks)
+        return store(self, plaintext)
+
+    monkeypatch.setattr(sealing, "_EARLY_BLOCKS", 4)
+    monkeypatch.setattr(ChunkMaker, "store", counted)
+    (source / "larger").write_bytes(os.urandom(12 * _MIB))
+    await _whole(node, source)
+    assert len(queued) > 12
+    assert max(queued) <= 4
 
 
 async def test_a_collection_waits_for_files_that_are_being_read(

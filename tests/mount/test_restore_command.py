@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.machine_tree import make_odd_tree
-from tests.support.node import Node, Outcome, running
+from tests.support.node import BIN, Node, Outcome, running, until
 from tests.support.tree import assert_same, picture
 
 _ALONE = ("--bind", "127.0.0.1", "--port", "0")
@@ -202,3 +203,33 @@ def test_a_tree_of_another_node_is_restored_from_there(
     assert {path: look.content for path, look in found.items()} == {
         path: look.content for path, look in picture(source, top=False, links=False).items()
     }
+
+
+def test_a_large_file_goes_on_where_a_kill_left_it(
+    nodes: list[Node], no_complaint_unannounced: None, tmp_path: Path
+) -> None:
+    content = os.urandom(24 * _MIB)
+    target = tmp_path / "target"
+    with running(tmp_path / "first", nodes) as first, running(tmp_path / "second", nodes) as second:
+        first.mount(*_ALONE, "--private-network")
+        (first.backups / "b").mkdir()
+        (first.backups / "b" / "large").write_bytes(content)
+        reference = first.libernet("share", "backups/b").strip()
+        port = json.loads(first.libernet("peers", "--json"))["listening"]
+        joining = (*_ALONE, "--private-network", "--peer", f"127.0.0.1:{port}")
+        second.state.mkdir()
+        config = second.state / "config.toml"
+        config.write_text(f"cache_bytes = {_MIB}\ndownload_bytes_per_second = {8 * _MIB}\n")
+        second.mount(*joining)
+        command = [BIN / "libernet", "--state", second.state, "restore", reference, target]
+        with subprocess.Popen(command, env=second.environment, stderr=subprocess.DEVNULL) as begun:
+            until(lambda: sum(each.stat().st_size for each in target.glob(".*")) > 10 * _MIB)
+            second.kill()
+            assert begun.wait(30) == 1
+        assert not (target / "large").exists()
+        config.write_text(f"cache_bytes = {_MIB}\n")
+        second.mount(*joining)
+        assert _restore(second, reference, target)["errors"] == {}
+        assert second.status()["network"]["fetched"]["bytes"] < 16 * _MIB
+        assert (target / "large").read_bytes() == content
+        assert os.listdir(target) == ["large"]
