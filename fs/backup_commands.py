@@ -12,6 +12,7 @@ import click
 from libernet.blocks.errors import FormatError
 from libernet.fs.amounts import size_text
 from libernet.fs.command_options import labels_wanted, with_json, with_labels
+from libernet.fs.control_client import ask
 from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
 from libernet.fs.printable import printable
@@ -65,7 +66,7 @@ def backup(
         **labels_wanted(tags, note),
     }
     return copy(
-        places,
+        partial(ask, places.runtime),
         "backup",
         request,
         partial(_described, patterns=left_out["patterns"]),

@@ -17,16 +17,19 @@ def inside_mount(places: Places, path: str) -> str:
     One that begins like those in the mount counts from there, unless it leads into the mount from
     where the person is: a backup may hold a folder named `backups` too.
     """
+    relative = os.path.normpath(path)
+    is_relative = relative.partition("/")[0] in _TOP_FOLDERS
     found = holder(places.data)
     if found is None:
+        if is_relative:
+            return relative
         raise nobody(places.runtime)
     absolute = Path(os.path.abspath(path))
     above = Path(os.path.realpath(absolute.parent), absolute.name)
     for candidate in (absolute, above, Path(os.path.realpath(path))):
         if candidate.is_relative_to(found.mountpoint):
             return str(candidate.relative_to(found.mountpoint))
-    relative = os.path.normpath(path)
-    if relative.partition("/")[0] in _TOP_FOLDERS:
+    if is_relative:
         return relative
     raise LibernetError(f"{path} is not below {found.mountpoint}, where this Libernet is mounted")
 

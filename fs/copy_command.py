@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-from libernet.fs.control_client import ask
-from libernet.fs.places import Places
 from libernet.fs.printable import printable
 from libernet.fs.progress_line import is_watched, progress_line
 
@@ -15,7 +13,7 @@ EX_INCOMPLETE = 3
 
 
 def copy(
-    places: Places,
+    ask: Callable[..., dict[str, Any]],
     command: str,
     request: dict[str, Any],
     describe: Callable[[dict[str, Any]], str],
@@ -24,13 +22,14 @@ def copy(
     note_seconds: float,
     as_json: bool,
 ) -> int:
-    """Have the mount do it, show how far it is and print the outcome; return the exit code.
+    """Have it done, show how far it is and print the outcome; return the exit code.
 
-    *failed* is what is said of each path that is in `errors`.
+    *ask* is `ask` or `ask_anyway`, bound to the mount. *failed* is what is said of each path that
+    is in `errors`.
     """
     request = {**request, "is_watched": is_watched() and not as_json}
     with progress_line("files", is_quiet=as_json) as hear:
-        answer = ask(places.runtime, command, request, timeout=note_seconds, hear=hear)
+        answer = ask(command, request, timeout=note_seconds, hear=hear)
     click.echo(json.dumps(answer) if as_json else describe(answer))
     for path, why in answer.get("skipped", {}).items():
         click.echo(f"skipped: {printable(path)}: {why}", err=True)

@@ -42,7 +42,7 @@ class Phase(enum.StrEnum):
     ENDING = "ending"
     """Unmounted or told to end, and still writing."""
     CHECKING = "checking"
-    """Nothing is mounted: the state folder is being checked or repaired."""
+    """Nothing is mounted: the state folder is being checked or repaired, or restored from."""
     ENDED = "ended"
     """Everything is durable."""
 
@@ -266,7 +266,7 @@ def _refusal(found: Holder | None, data: Path, mountpoint: Path) -> LibernetErro
         )
     if found.phase is Phase.CHECKING:
         return LibernetError(
-            f"the state folder {data} is being checked or repaired by pid {found.pid}. "
+            f"the state folder {data} is being checked, repaired or read by pid {found.pid}. "
             "Wait until it has ended, then try again"
         )
     if found.phase is Phase.MOUNTED and found.mountpoint == mountpoint:

@@ -3,10 +3,12 @@
 import logging
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
 from libernet import __version__
+from libernet.blocks.errors import LibernetError
 from libernet.fs.control import ControlServer
 from libernet.fs.fuse.session import FuseSession, stop_on_signals
 from libernet.fs.lock import Phase, StateLock
@@ -21,6 +23,7 @@ from libernet.fs.web.server import WebServer
 from libernet.fs.web.site import Site
 from libernet.net.address import PeerAddress
 from libernet.net.exchange.admission import AcceptanceRules
+from libernet.net.local import LocalSource
 from libernet.net.network import Network, NetworkSettings
 
 _log = logging.getLogger(__name__)
@@ -80,12 +83,7 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
     Raises LibernetError or OSError when it cannot start, or what it has cannot be made durable.
     """
     tune()
-    with opened(
-        places.data,
-        cache_bytes=settings.cache_bytes,
-        held_bytes=settings.held_bytes,
-        guest_bytes=settings.guest_bytes,
-    ) as storage:
+    with opened(places.data, **settings.store_limits()) as storage:
         node = MountedNode(settings, places, storage)
         for number in _STOP_SIGNALS:
             # What counts from run()'s end to that of the process: let the storage be closed.
@@ -93,6 +91,43 @@ def serve(settings: Settings, places: Places, lock: StateLock, ready: Callable[[
         trio.run(node.run, ready, lambda: lock.mark(Phase.ENDING))
     _log.info("Libernet %s ended, everything is durable", __version__)
     return 0
+
+
+def answer(
+    settings: Settings,
+    places: Places,
+    command: str,
+    arguments: dict[str, Any],
+    hear: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Let a node without mount and network run a command; *hear* is given each note.
+
+    The caller holds the lock. Raises what the command does, and what `serve` does.
+    """
+
+    async def tell(note: dict[str, Any]) -> None:
+        hear(note)
+
+    async def run() -> dict[str, Any]:
+        node = LocalNode(storage, LocalSource(storage.store), settings)
+        commands = NodeCommands(settings, node, storage)
+        async with node.running():
+            telling = commands.telling().get(command)
+            try:
+                if telling is not None:
+                    return await telling(arguments, tell)
+                return await commands.handlers()[command](arguments)
+            except (LibernetError, OSError) as exc:
+                failure = exc  # raised when the node has ended as it should
+        raise failure
+
+    with opened(places.data, **settings.store_limits()) as storage:
+        try:
+            return trio.run(run)
+        except BaseExceptionGroup as group:
+            if group.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _network_settings(settings: Settings) -> NetworkSettings:

@@ -1,6 +1,7 @@
 """libernet restore: a snapshot, backup or bundle to a folder of this machine."""
 
 import os
+from functools import partial
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount
 from libernet.fs.copy_command import copy
 from libernet.fs.places import Places
+from libernet.fs.unmounted import ask_anyway
 
 NOTE_SECONDS = 3600.0
 """How long the mount may say nothing: a backup is published before it can be restored."""
@@ -34,7 +36,7 @@ def restore(
     size and time are left alone, so an interrupted restore goes on where it was; others are
     replaced, and what is beside them stays. A large file has a name of its own, .libernet-...,
     until it is complete: what is there of it is not fetched again. The exit code is 3 where
-    something could not be restored.
+    something could not be restored. Nothing has to be mounted for what is on this machine.
     """
     try:
         what = {"reference": str(parse_opening(source))}
@@ -47,7 +49,7 @@ def restore(
         "dry_run": dry_run,
     }
     return copy(
-        places,
+        partial(ask_anyway, places),
         "restore",
         request,
         _described,

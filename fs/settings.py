@@ -97,6 +97,14 @@ class Settings:
             merged |= layer
         return cls(mountpoint, source, **merged)
 
+    def store_limits(self) -> dict[str, int]:
+        """Return how many bytes of blocks the store keeps that are not one's own."""
+        return {
+            "cache_bytes": self.cache_bytes,
+            "held_bytes": self.held_bytes,
+            "guest_bytes": self.guest_bytes,
+        }
+
 
 def read_config(config_file: Path) -> Values:
     """Return the values that *config_file* sets, none when there is no such file.

@@ -11,6 +11,7 @@ from libernet.fs.command_paths import snapshot_named
 from libernet.fs.control_client import PUBLISH_SECONDS, ask
 from libernet.fs.places import Places
 from libernet.fs.printable import printable
+from libernet.fs.unmounted import ask_anyway
 
 
 @click.command()
@@ -46,7 +47,7 @@ def snapshots(
     those of folders, the size is that of their contents. A dash: an older program published it.
     """
     wanted = {"names": list(names), "tags": list(tags)}
-    found = ask(places.runtime, "snapshots", wanted)["snapshots"]
+    found = ask_anyway(places, "snapshots", wanted)["snapshots"]
     if as_json:
         click.echo(json.dumps(found))
         return

@@ -78,7 +78,7 @@ def test_while_somebody_starts_with_the_folder_it_cannot_be_checked(
     assert "is in use by pid" in capsys.readouterr().err
     with StateLock.acquire(state.folder, Path("/mnt"), phase=Phase.CHECKING):
         assert run(state) == 2
-    assert "is being checked or repaired by pid" in capsys.readouterr().err
+    assert "is being checked, repaired or read by pid" in capsys.readouterr().err
     assert run(state) == 0
     assert holder(state.folder) is None
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -203,6 +204,50 @@ def test_a_tree_of_another_node_is_restored_from_there(
     assert {path: look.content for path, look in found.items()} == {
         path: look.content for path, look in picture(source, top=False, links=False).items()
     }
+
+
+def test_nothing_has_to_be_mounted(node: Node, source: Path, tmp_path: Path) -> None:
+    (node.backups / "late").mkdir()
+    (node.backups / "late" / "file").write_bytes(b"not published yet")
+    listed = node.libernet("snapshots", "b")
+    node.unmount()
+    assert node.libernet("snapshots", "b") == listed
+    target = tmp_path / "target"
+    answer = _restore(node, "snapshots/b/latest", target, "--verify")
+    assert (answer["errors"], answer["files_verified"]) == ({}, 2)
+    assert_same(picture(source), picture(target))
+    _restore(node, "backups/late", tmp_path / "late")
+    assert (tmp_path / "late" / "file").read_bytes() == b"not published yet"
+    for wrong, exit_code, why in (
+        ("snapshots/b/never", 1, "there is no"),
+        (f"/sha256/{'0' * 64}/aes256gcm/{'0' * 64}", 3, "is not in the store"),
+        (f"{node.mountpoint}/snapshots/b/latest", 1, "no Libernet is mounted"),
+    ):
+        outcome = node.try_libernet("restore", wrong, str(target))
+        assert (outcome.exit_code, why in outcome.err) == (exit_code, True), outcome
+        assert "Traceback" not in outcome.err
+    node.mount(*_ALONE)
+    assert (node.snapshots / "late" / "latest" / "file").read_bytes() == b"not published yet"
+
+
+def test_without_a_mount_it_can_be_interrupted(node: Node, source: Path, tmp_path: Path) -> None:
+    with (source / "larger").open("wb") as file:
+        for _ in range(64):
+            file.write(os.urandom(_MIB))
+    node.libernet("backup", str(source), "b")
+    node.unmount()
+    target = tmp_path / "target"
+    command = [BIN / "libernet", "--state", node.state, "restore", "snapshots/b/latest", target]
+    with subprocess.Popen(
+        command, env=node.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as begun:
+        until(lambda: any(target.glob(".libernet-*")))
+        begun.send_signal(signal.SIGINT)
+        _, said = begun.communicate(timeout=30)
+        assert (begun.returncode, said.strip()) == (130, b"")
+    assert _restore(node, "snapshots/b/latest", target)["errors"] == {}
+    assert_same(picture(source), picture(target))
+    node.mount(*_ALONE)
 
 
 def test_a_large_file_goes_on_where_a_kill_left_it(
