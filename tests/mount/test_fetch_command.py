@@ -73,7 +73,7 @@ def test_a_fetch_that_was_killed_goes_on_where_it_was(two: tuple[Node, Node, str
     first, second, reference = two
     second.state.mkdir()
     config = second.state / "config.toml"
-    config.write_text(f"download_bytes_per_second = {2 * _MIB}\n")
+    config.write_text(f"download_bytes_per_second = {_MIB // 2}\n")
     _join(first, second)
     command = [BIN / "libernet", "--state", second.state, "fetch", reference]
     with subprocess.Popen(command, env=second.environment, stderr=subprocess.DEVNULL) as fetch:
