@@ -1,5 +1,7 @@
 """One block asked of peer after peer; when one lets wait, the next is asked as well."""
 
+from math import inf
+
 import trio
 
 from libernet.blocks.errors import (
@@ -8,11 +10,12 @@ from libernet.blocks.errors import (
     BlockNotFound,
     LibernetError,
     NetworkError,
+    PeerTimeout,
 )
 from libernet.blocks.ids import StoredId
+from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.net.finder import Search
 from libernet.net.peers import Peer, Peers
-from libernet.net.standing import Errand
 
 _TURN_SECONDS = 0.25
 """How long a peer is asked alone at least, as RFC 8305 (happy eyeballs) does."""
@@ -32,6 +35,35 @@ _MUCH_SOONER = 0.5
 
 _AT_ONCE = 4  # peers, of which each may send the whole block
 
+_CHANCE_SECONDS = 1.5
+"""How long every peer is asked: so long it takes one far away to begin."""
+
+_LONG_SECONDS = 3.0
+"""Whoever takes longer still makes way for an untried peer, where all places are taken."""
+
+
+class _Asked:
+    """A peer that is asked; *scope* ends that. `received_bytes` are what came."""
+
+    __slots__ = ("errand", "peer", "received_bytes", "scope")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.errand = peer.standing.asked()  # at once: who chooses next shall know
+        self.scope = trio.CancelScope()
+        self.received_bytes = 0
+
+    def heard(self, received_bytes: int) -> None:
+        self.received_bytes += received_bytes
+
+    def left_seconds(self) -> float:
+        """Return how long a large block takes still, 0 for a peer that is not late."""
+        elapsed = trio.current_time() - self.errand.began
+        if elapsed < max(_PATIENCE * self.peer.standing.expected_seconds(0), _CHANCE_SECONDS):
+            return 0.0
+        left = max(MAX_CHUNK_BYTES - self.received_bytes, 0)
+        return left * elapsed / self.received_bytes if self.received_bytes else inf
+
 
 class Enquiry:
     """Ask the peers of a search for a block until one gives it.
@@ -41,6 +73,9 @@ class Enquiry:
       _block     what came
       _absent    whether anybody said not to have it
       _failures  what the others did
+      _asked     who is being asked
+      _began     when, on trio's clock
+      _ended     when one of _asked is through
     Tasks: one below run() for each of up to _AT_ONCE peers.
     """
 
@@ -52,7 +87,9 @@ class Enquiry:
         self._block: bytes | None = None
         self._absent = False
         self._failures: list[LibernetError] = []
-        self._places = trio.Semaphore(_AT_ONCE)
+        self._asked: list[_Asked] = []
+        self._began = trio.current_time()
+        self._ended = trio.Event()
 
     async def run(self) -> bytes:
         """Return the block; waits for peers that rest, as long as the caller lets it.
@@ -61,23 +98,38 @@ class Enquiry:
         """
         while True:
             async with trio.open_nursery() as nursery:
-                await self._places.acquire()
                 while (peer := await self._search.next()) is not None:
+                    await self._place()
                     await self._take_turn(peer, nursery)
-                    await self._places.acquire()
-                self._places.release()
             if self._block is not None:
                 return self._block
             if not await self._search.rest(trio.current_effective_deadline()):
                 raise self._verdict()
 
+    async def _place(self) -> None:
+        """Wait until fewer than _AT_ONCE are asked; no pause if they are, in which others choose.
+
+        Who needs longest still makes way, if that is longer than all the time that went by: of
+        many slow ones only so many are given up that what they sent is no great loss.
+        """
+        while len(self._asked) == _AT_ONCE:
+            self._ended = trio.Event()
+            with trio.move_on_after(_TURN_SECONDS):
+                await self._ended.wait()
+                continue
+            slowest = max(self._asked, key=_Asked.left_seconds)
+            elapsed = trio.current_time() - self._began
+            if slowest.left_seconds() > max(_LONG_SECONDS, elapsed):
+                slowest.scope.cancel()
+
     async def _take_turn(self, peer: Peer, nursery: trio.Nursery) -> None:
         """Ask a peer, and return when it has nothing, or when it is time to ask another as well."""
-        errand = peer.standing.asked()  # at once: who chooses next shall know
+        asked = _Asked(peer)
+        self._asked.append(asked)
         if str(peer.address) not in self.asked:
             self.asked.append(str(peer.address))
-        over = trio.Event()
-        nursery.start_soon(self._ask, peer, errand, over, nursery.cancel_scope)
+        errand, over = asked.errand, trio.Event()
+        nursery.start_soon(self._ask, asked, over, nursery.cancel_scope)
         # All that a peer is asked shares its line, also what it is asked after this.
         while (now := trio.current_time()) < (end := errand.began + _turn_seconds(peer)):
             with trio.move_on_at(min(now + _TURN_SECONDS, end)):
@@ -88,12 +140,11 @@ class Enquiry:
         if peer.standing.sent_bytes == errand.sent_bytes:
             self._peers.late(peer)
 
-    async def _ask(
-        self, peer: Peer, errand: Errand, over: trio.Event, others: trio.CancelScope
-    ) -> None:
+    async def _ask(self, asked: _Asked, over: trio.Event, others: trio.CancelScope) -> None:
+        peer = asked.peer
         size_bytes: int | None = None
         try:
-            self._block = await peer.client.get(self._block_id)
+            self._block = await self._answer(asked)
             size_bytes = len(self._block)
         except BlockNotFound:
             size_bytes = 0
@@ -108,9 +159,18 @@ class Enquiry:
             self._search.gave(peer)
             others.cancel()
         finally:
-            peer.standing.over(errand, size_bytes)
-            self._places.release()
+            peer.standing.over(asked.errand, size_bytes)
+            self._asked.remove(asked)
+            self._ended.set()
             over.set()
+
+    async def _answer(self, asked: _Asked) -> bytes:
+        with asked.scope:
+            return await asked.peer.client.get(self._block_id, asked.heard)
+        raise PeerTimeout(
+            f"peer {asked.peer.address} sent {asked.received_bytes} bytes in "
+            f"{trio.current_time() - asked.errand.began:.1f} s, and another is asked"
+        )
 
     def _verdict(self) -> LibernetError:
         block = f"block {self._block_id}"

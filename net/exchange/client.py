@@ -20,7 +20,7 @@ from libernet.blocks.errors import (
 from libernet.blocks.ids import BlockId, StoredId
 from libernet.blocks.verification import is_block, max_bytes
 from libernet.net.address import PeerAddress
-from libernet.net.exchange.http_exchange import MAX_ERROR_BODY_BYTES, Answer, Question
+from libernet.net.exchange.http_exchange import MAX_ERROR_BODY_BYTES, Answer, Question, unheard
 from libernet.net.exchange.line import Lines
 from libernet.net.exchange.pool import ClientLimits, ConnectionPool
 from libernet.net.exchange.signing import Signer, node_key
@@ -92,13 +92,13 @@ class ExchangeClient:
         """Close the connections that nobody has used for long; never waits."""
         self._pool.close_idle()
 
-    async def get(self, block_id: StoredId) -> bytes:
-        """Return the block or blob.
+    async def get(self, block_id: StoredId, heard: Callable[[int], None] = unheard) -> bytes:
+        """Return the block or blob; *heard* is told how many bytes came, each time that some do.
 
         Raises BlockNotFound when the peer does not have it, BlockCorrupt when it sends something
         else, PeerUnreachable, PeerTimeout and RemoteProtocolError.
         """
-        question = Question("GET", block_path(block_id), max_bytes(block_id))
+        question = Question("GET", block_path(block_id), max_bytes(block_id), heard=heard)
         async with self._ask(question) as answer:
             if not self._is_found(answer):
                 raise BlockNotFound(f"peer {self.peer} does not have block {block_id}")

@@ -33,12 +33,17 @@ _RECEIVE_BYTES = 16 * 1024
 _NOTHING = memoryview(b"")
 
 
+def unheard(received_bytes: int) -> None:
+    """Take no notice of what comes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request; a successful answer with more than *max_body_bytes* breaks the protocol.
 
     With a body, perhaps an empty one, it may have a type. *sign* makes the signature of a node,
-    anew each time that the question is sent: a peer takes no signature twice.
+    anew each time that the question is sent: a peer takes no signature twice. *heard* is told how
+    many bytes came, each time that some do.
     """
 
     method: str
@@ -47,6 +52,7 @@ class Question:
     body: bytes | None = None
     body_type: str = ""
     sign: Callable[[], Signature] | None = None
+    heard: Callable[[int], None] = unheard
 
 
 @dataclass(frozen=True, slots=True)

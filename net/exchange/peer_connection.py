@@ -1,6 +1,6 @@
 """One connection to a peer, for one question at a time, each under a deadline."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -87,7 +87,7 @@ class PeerConnection:
         self._is_open = False
         self.received_bytes = 0
         buffer = self._lines.buffers.lend()
-        patience = _Patience(self._pace)
+        patience = _Patience(self._pace, question.heard)
         passage = Passage(self._lines, self._peer.host, patience.paused)
         watched = _WatchedStream(self._stream, passage, patience)
         try:
@@ -116,7 +116,8 @@ class _Patience:
     not the peer's; what was received and sent since.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, heard: Callable[[int], None]) -> None:
+        self._heard = heard
         self.scope = trio.CancelScope()
         self.began = trio.current_time()
         self.received_bytes = 0
@@ -128,6 +129,8 @@ class _Patience:
         """Have more patience with a peer that does something."""
         self.received_bytes += received_bytes
         self._sent_bytes += sent_bytes
+        if received_bytes:
+            self._heard(received_bytes)
         self._renew()
 
     @contextmanager

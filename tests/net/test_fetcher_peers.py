@@ -1,6 +1,7 @@
 """Peers that lie, let wait or stay away."""
 
 import logging
+import os
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from libernet.blocks.errors import (
     PeerTimeout,
 )
 from libernet.blocks.ids import BlockId
+from libernet.blocks.limits import MAX_CHUNK_BYTES
 from libernet.net.fetcher import FETCH_SECONDS
 from tests.support.far import NETWORK_IS_DOWN
 from tests.support.fetching import ABSENT, BLOCK, ID, ROOT, World
@@ -54,6 +56,34 @@ async def test_a_peer_that_lets_wait_does_not_keep_others_from_being_asked(
     start = trio.current_time()
     assert await world.get() == BLOCK
     assert trio.current_time() - start < 1.5
+
+
+@pytest.mark.parametrize("count", [4, 8, 16])
+async def test_many_that_only_drip_do_not_keep_others_from_being_asked(
+    world: World, clock: MockClock, count: int
+) -> None:
+    block, another = os.urandom(MAX_CHUNK_BYTES), os.urandom(MAX_CHUNK_BYTES)
+    names = [f"dripping {number}" for number in range(count)]
+    dripping = [world.announced(name, ROOT, block, another) for name in names]
+    for each in dripping:
+        each.drip_bytes_per_second = 20 * 1024
+    world.announced("peer", ROOT, block, another)
+    start = trio.current_time()
+    assert await world.get(BlockId.of(block)) == block
+    assert trio.current_time() - start < 1 + count
+    for each in dripping:
+        each.asked.clear()
+    assert await world.get(BlockId.of(another)) == another
+    assert not any(each.asked for each in dripping)
+
+
+async def test_of_many_slow_ones_one_gives_a_block(world: World, clock: MockClock) -> None:
+    block = os.urandom(MAX_CHUNK_BYTES)
+    for number in range(24):
+        world.announced(f"slow {number}", ROOT, block).drip_bytes_per_second = 100 * 1024
+    start = trio.current_time()
+    assert await world.get(BlockId.of(block)) == block
+    assert trio.current_time() - start < 20  # one alone takes 10 s
 
 
 async def test_who_let_a_reader_wait_is_asked_last_from_then_on(

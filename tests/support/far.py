@@ -16,6 +16,7 @@ from libernet.net.exchange.server import ExchangeServer
 from libernet.net.peers import Peers
 from tests.support.exchange import MemoryPeerStream
 
+_DROP_BYTES = 4096
 _PIECES = 8  # of a block, between which others get their turn
 
 
@@ -23,7 +24,8 @@ class FarNode:
     """A peer with blocks, an offer to its own server.
 
     State: `is_down`, it refuses connections; `is_lying`, it sends other bytes; `delay_seconds`
-    before each answer; `bytes_per_second` that it sends to all who ask at one time; `asked`, the
+    before each answer; `bytes_per_second` that it sends to all who ask at one time;
+    `drip_bytes_per_second` that it sends on each connection, as they come; `asked`, the
     ids that it was asked for one by one or in batches; `serving`, the scopes of its connections.
     """
 
@@ -34,6 +36,7 @@ class FarNode:
         self.is_lying = False
         self.delay_seconds = 0.0
         self.bytes_per_second = math.inf
+        self.drip_bytes_per_second = math.inf
         self.asked: list[StoredId] = []
         self.dials = 0
         self.serving: list[trio.CancelScope] = []
@@ -71,6 +74,35 @@ class FarNode:
         return block
 
 
+class _Dripping(trio.abc.HalfCloseableStream):
+    """A stream on which a node sends no faster than it drips."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream, node: FarNode) -> None:
+        self._stream = stream
+        self._node = node
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if math.isinf(self._node.drip_bytes_per_second):
+            await self._stream.send_all(data)
+            return
+        for at in range(0, len(data), _DROP_BYTES):
+            drop = data[at : at + _DROP_BYTES]
+            await trio.sleep(len(drop) / self._node.drip_bytes_per_second)
+            await self._stream.send_all(drop)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class FarNodes:
     """All peers of a test, by address."""
 
@@ -100,7 +132,7 @@ class FarNodes:
     async def _serve(self, node: FarNode, stream: trio.abc.HalfCloseableStream) -> None:
         with trio.CancelScope() as scope:
             node.serving.append(scope)
-            await ExchangeServer(node).serve(stream, "here")
+            await ExchangeServer(node).serve(_Dripping(stream, node), "here")
 
 
 class ScriptedDiscovery:
