@@ -23,8 +23,11 @@ exist gets no further than this."""
 LOOKUP_SECONDS = 10.0
 
 ENOUGH_REPETITIONS = 2
-"""So many answers in a row that name only known providers end a look-up: the nodes nearest to a
+"""So many crowds in a row that name only known providers end a look-up: the nodes nearest to a
 key hold much the same records (a find took 0.3 s and 25 requests without this, 0.2 s with it)."""
+
+_COUNTED_PROVIDERS = 2
+"""How many of those that one crowd names count as found: it may have invented them all."""
 
 _NEVER = float("inf")
 _LEAST_WAIT_SECONDS = 0.001
@@ -55,13 +58,18 @@ class _Candidate:
 class Lookup:
     """Ask from *seeds* on until the nearest BUCKET_CONTACTS that live have answered.
 
-    With *want* providers known it ends at once; with fewer when nodes only repeat each other, and
+    With *want* providers found it ends at once; with fewer when nodes only repeat each other, and
     as soon as it would only wait for nodes that are late. A request is late after *patience*
     seconds: another is asked beside it.
     *ask* returns None for a node that does not answer. At most MAX_NEIGHBOURS of those nearest
-    are of one *crowd*, where that is not None.
+    are of one *crowd*, where that is not None; else each is one by itself.
 
-    State: all candidates by id; the tasks that ask, which are cancelled when run() is over.
+    State
+      _candidates  all of them, by id
+      _asking      the tasks that ask, which are cancelled when run() is over
+      _providers   by address, each with its place in the answer that named it first among others
+      _counted     how many new ones each crowd named, _COUNTED_PROVIDERS at most
+      _repeating   the crowds that named none since somebody named a new one
     """
 
     key: bytes
@@ -69,11 +77,12 @@ class Lookup:
     patience: Callable[[], float]
     want: int = 0
     crowd: Callable[[str], bytes | None] = lambda ip: None
-    providers: dict[PeerAddress, Provider] = field(default_factory=dict)
     requests: int = 0
     _candidates: dict[bytes, _Candidate] = field(default_factory=dict)
     _asking: dict[asyncio.Task[Answer | None], _Candidate] = field(default_factory=dict)
-    _repetitions: int = 0
+    _providers: dict[PeerAddress, tuple[int, Provider]] = field(default_factory=dict)
+    _counted: Counter[bytes] = field(default_factory=Counter)
+    _repeating: set[bytes] = field(default_factory=set)
 
     async def run(self, seeds: Iterable[Contact]) -> None:
         """Do it, for LOOKUP_SECONDS at most; what came out is in the attributes."""
@@ -91,6 +100,27 @@ class Lookup:
         nearest = self._nearest(each for each in self._candidates.values() if each.answer)
         return [(each.contact, each.answer) for each in nearest if each.answer]
 
+    def note(self, crowd: bytes, providers: Iterable[Provider]) -> None:
+        """Take in whom somebody of a crowd names."""
+        is_any = is_new = False
+        for place, provider in enumerate(providers):
+            is_any = True
+            first, known = self._providers.get(provider.address, (place, None))
+            if known is None:
+                is_new = True
+                self._counted[crowd] = min(self._counted[crowd] + 1, _COUNTED_PROVIDERS)
+            best = provider if known is None or provider.is_verified else known
+            self._providers[provider.address] = (min(first, place), best)
+        if is_new:
+            self._repeating.clear()
+        elif is_any:
+            self._repeating.add(crowd)
+
+    def providers(self) -> list[Provider]:
+        """Return those found, first the first of each answer: who names many is not preferred."""
+        found = sorted(self._providers.values(), key=lambda each: each[0])
+        return [provider for _, provider in found]
+
     async def _run(self) -> None:
         while not self._has_enough():
             self._ask_more()
@@ -100,7 +130,7 @@ class Lookup:
             is_turn_due = are_some_left and self.requests < MAX_REQUESTS
             awaited = [t for t, each in self._asking.items() if is_turn_due or each in nearest]
             seconds = self._seconds_to_next_late(awaited)
-            if not awaited or (self.want and self.providers and seconds is None):
+            if not awaited or (self.want and self._providers and seconds is None):
                 return
             done, _ = await asyncio.wait(
                 self._asking, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
@@ -109,8 +139,8 @@ class Lookup:
                 self._take_in(self._asking.pop(task), task.result())
 
     def _has_enough(self) -> bool:
-        is_repeated = self._repetitions >= ENOUGH_REPETITIONS
-        return self.want > 0 and (len(self.providers) >= self.want or is_repeated)
+        is_repeated = len(self._repeating) >= ENOUGH_REPETITIONS
+        return self.want > 0 and (self._counted.total() >= self.want or is_repeated)
 
     def _nearest(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
         living = [(each.distance, each) for each in candidates if not each.failed]
@@ -153,12 +183,8 @@ class Lookup:
         candidate.failed = answer is None
         if answer is None:
             return
-        if answer.providers:
-            known = len(self.providers)
-            for provider in answer.providers:
-                if provider.is_verified or provider.address not in self.providers:
-                    self.providers[provider.address] = provider
-            self._repetitions = self._repetitions + 1 if len(self.providers) == known else 0
+        contact = candidate.contact
+        self.note(self.crowd(contact.ip) or contact.id, answer.providers)
         self._add(answer.contacts)
 
     def _add(self, contacts: Iterable[Contact]) -> None:

@@ -6,11 +6,10 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from libernet.blocks.errors import DhtError, FormatError
-from libernet.net.address import PeerAddress
 from libernet.net.dht.acquaintances import Acquaintances
 from libernet.net.dht.complaints import Complaints
 from libernet.net.dht.contact import Address, AddressPolicy, Contact, unpack_contacts
@@ -135,15 +134,13 @@ class DhtNode:
     async def find(self, key: bytes, want: int) -> list[Provider]:
         """Return providers of *key*, as libernet.net.discovery.Discovery.find says."""
         want = min(max(want, 1), MAX_RECORDS)
-        here = self.responder.providers.find(key, want)
-        known = {each.address: each for each in (record.provider() for record in here)}
-        if len(known) < want:
-            async with self._finds:
-                lookup = await self._look_up(key, want=want, known=known)
-            known = lookup.providers
-            if not known and not lookup.answered():
-                raise DhtError("no other node of the DHT answers")
-        return list(known.values())
+        here = [each.provider() for each in self.responder.providers.find(key, want)]
+        async with self._finds:
+            lookup = await self._look_up(key, want=want, known=here)
+        found = lookup.providers()
+        if not found and not lookup.answered():
+            raise DhtError("no other node of the DHT answers")
+        return found
 
     async def announce(self, key: bytes, port: int, flags: int) -> int:
         """Tell the nodes nearest to *key* that this one is a provider; return how many took it.
@@ -285,9 +282,7 @@ class DhtNode:
         reply = await ask(contact, request) or await ask(contact, request)
         return reply is not None and isinstance(reply.body, Stored) and reply.body.done
 
-    async def _look_up(
-        self, key: bytes, *, want: int, known: dict[PeerAddress, Provider] | None = None
-    ) -> Lookup:
+    async def _look_up(self, key: bytes, *, want: int, known: Iterable[Provider] = ()) -> Lookup:
         self.table.touch(key)
 
         reader = RecordReader(key, self.policy, self._wall_clock)
@@ -297,13 +292,16 @@ class DhtNode:
 
         patience = self._endpoint().round_trips.patience
         crowd = self.policy.crowd
-        lookup = Lookup(key, ask, patience, want, crowd, known or {})
-        await lookup.run(self.table.nearest(key))
-        if not lookup.answered():
-            # Those few who are known may have lost one datagram.
-            lookup = Lookup(key, ask, patience, want, crowd, known or {})
+
+        async def once() -> Lookup:
+            lookup = Lookup(key, ask, patience, want, crowd)
+            lookup.note(self.identity.node_id, known)
             await lookup.run(self.table.nearest(key))
-        return lookup
+            return lookup
+
+        lookup = await once()
+        # Those few who are known may have lost one datagram.
+        return lookup if lookup.answered() else await once()
 
     async def _refresh(self, span: tuple[int, int]) -> None:
         async with self._finds:

@@ -104,20 +104,20 @@ def test_so_many_nodes_are_asked_at_a_time_and_each_once() -> None:
 def test_enough_providers_end_the_lookup_at_once() -> None:
     nodes = Nodes(holders={rank: [provider(1), provider(2)] for rank in range(1000)})
     lookup, seconds = run(nodes.ask, nodes.far(), want=2)
-    assert set(lookup.providers.values()) == {provider(1), provider(2)}
+    assert set(lookup.providers()) == {provider(1), provider(2)}
     assert seconds == ROUND_TRIP
 
 
 def test_the_providers_that_different_nodes_name_are_put_together() -> None:
     nodes = Nodes(holders={rank: [provider(rank + 1)] for rank in range(20)})
     lookup, _ = run(nodes.ask, nodes.far(), want=20)
-    assert len(lookup.providers) == 20
+    assert len(lookup.providers()) == 20
 
 
 def test_nodes_that_only_repeat_each_other_end_the_lookup() -> None:
     nodes = Nodes(holders={rank: [provider(1)] for rank in range(20)})
     lookup, seconds = run(nodes.ask, nodes.far(), want=8)
-    assert list(lookup.providers.values()) == [provider(1)]
+    assert lookup.providers() == [provider(1)]
     _, seconds_to_the_end = run(nodes.ask, nodes.far())
     assert seconds < seconds_to_the_end
 
@@ -128,7 +128,7 @@ def test_dead_nodes_cost_their_time_together_and_not_one_after_the_other(
 ) -> None:
     nodes = Nodes(dead_share=dead_share)
     lookup, seconds = run(nodes.ask, nodes.far(), want=8)
-    assert lookup.providers == {}
+    assert lookup.providers() == []
     assert seconds < 3.5 * TIMEOUT
     answered = {contact.id for contact, _ in lookup.answered()}
     living = [each for rank, each in enumerate(nodes.contacts[:20]) if rank not in nodes.dead]
@@ -138,7 +138,7 @@ def test_dead_nodes_cost_their_time_together_and_not_one_after_the_other(
 def test_with_a_provider_in_hand_nobody_waits_for_the_silent() -> None:
     nodes = Nodes(dead_share=0.5, holders={rank: [provider(1)] for rank in range(20)})
     lookup, seconds = run(nodes.ask, nodes.far(), want=8)
-    assert list(lookup.providers.values()) == [provider(1)]
+    assert lookup.providers() == [provider(1)]
     assert seconds < 1.5
 
 
@@ -152,7 +152,7 @@ def test_a_late_answer_that_names_nearer_nodes_is_followed() -> None:
         return answer and Answer(nodes.contacts[:20], answer.providers, answer.token)
 
     lookup, _ = run(ask, nodes.far(), want=8)
-    assert list(lookup.providers.values()) == [provider(1)]
+    assert lookup.providers() == [provider(1)]
     to_the_end, _ = run(ask, nodes.far())
     assert [contact for contact, _ in to_the_end.answered()] == nodes.contacts[:20]
 
@@ -245,3 +245,13 @@ def test_two_nodes_of_an_address_block_are_relied_on_and_no_more() -> None:
 
     ips = run_jumping(relied_on())
     assert (ips.count("8.8.4.4"), len(ips)) == (2, 20)
+
+
+def test_who_names_many_providers_neither_ends_a_lookup_nor_is_preferred() -> None:
+    honest = {rank: [provider(1), provider(2)] for rank in range(5, 20)}
+    invented = {0: [provider(number) for number in range(100, 108)]}
+    nodes = Nodes(holders=honest | invented)
+    lookup, _ = run(nodes.ask, nodes.contacts[:1], want=8)
+    assert {provider(1), provider(2)} < set(lookup.providers())
+    assert lookup.providers().index(provider(1)) <= 1
+    assert len(nodes.asked) < 30
