@@ -112,6 +112,37 @@ def test_the_store_has_a_limited_number_of_places_until_records_end(clock: Manua
     assert len(kept) == 1
 
 
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_a_region_that_fills_the_store_makes_way_for_others(
+    clock: ManualClock, is_swept: bool
+) -> None:
+    kept = store(clock, total=1000, per_key=8)
+    keys = [number.to_bytes(20) for number in range(1, 5000)]
+    kept.add(KEY, record(Address("9.9.9.9", 1)))
+    for number, key in enumerate(keys[:2000]):
+        flooder = Address(f"66.6.{number & 255}.1", 1)
+        kept.add(key, record(flooder), is_swept=is_swept)
+    for number in range(300):
+        honest = Address(f"77.{number & 255}.{number >> 8}.1", 1)
+        assert kept.add(OTHER_KEY + bytes([number >> 8, number & 255]), record(honest))
+        assert len(kept) <= 1000
+    assert ips(kept) == {"9.9.9.9"}
+    for number in range(300):
+        assert kept.find(OTHER_KEY + bytes([number >> 8, number & 255]), 1)
+    assert not kept.add(keys[4000], record(Address("66.6.1.1", 2)))
+
+
+def test_a_region_that_fills_a_key_makes_way_for_others(clock: ManualClock) -> None:
+    kept = store(clock)
+    honest = {f"77.{number}.1.1" for number in range(10)}
+    for ip in honest:
+        kept.add(KEY, record(Address(ip, 1)))
+    for number in range(500):
+        kept.add(KEY, record(Address(f"66.6.{number & 255}.{number >> 8}", 1)))
+    assert honest < ips(kept)
+    assert len(kept) == 64
+
+
 def test_a_search_gives_as_many_as_wanted_and_none_to_themselves(clock: ManualClock) -> None:
     kept = store(clock)
     for number in range(20):
