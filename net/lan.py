@@ -7,8 +7,11 @@ addresses that lie in a network of one of this machine's interfaces count, and o
 
 import ipaddress
 import logging
+import math
+import random
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,8 +31,10 @@ VERSION = b"1"
 MAX_PEERS = 64
 
 _LOOK_SECONDS = 15.0  # at machines that came to another network, or got another address
-_RESOLVE_SECONDS = 3.0
-_ASKED_AGAIN = 4  # at one time, as each may take that long
+_RESOLVE_SECONDS = 1.0  # how often it is asked for services of which only the name is known
+_RESOLVED_AT_ONCE = 16
+_MAX_UNANSWERED = 4096
+_LAST_PAUSE_SECONDS = 64.0
 _STOP_SECONDS = 3.0
 
 _FAILURES = 3
@@ -51,7 +56,8 @@ class LanDiscovery:
       _peers      the addresses of others, by the name of their service
       _silent     those that could not be reached lately, and until when they are not named
       _networks   in which addresses are taken for neighbours'
-    Tasks: run(). zeroconf has a thread of its own, from which `_Listener` tells of changes.
+    Tasks: run(), and below it one that resolves names for `_Listener`. zeroconf has a thread of its
+    own, from which that tells of changes.
     """
 
     def __init__(self, exchange_port: int, met: Callable[[PeerAddress], None]) -> None:
@@ -145,14 +151,17 @@ class LanDiscovery:
     async def _serve(self, addresses: list[str]) -> None:
         """Announce and listen for as long as this machine has these addresses."""
         if not addresses:
-            return await self._until_other(addresses, list)
+            return await self._until_other(addresses)
         token = trio.lowlevel.current_trio_token()
         listener = _Listener(token.run_sync_soon, self)
         service = await trio.to_thread.run_sync(
             self._start, addresses, listener, abandon_on_cancel=True
         )
         try:
-            await self._until_other(addresses, partial(listener.ask_again, service))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listener.resolve, service)
+                await self._until_other(addresses)
+                nursery.cancel_scope.cancel()
         finally:
             with trio.move_on_after(_STOP_SECONDS, shield=True):
                 await trio.to_thread.run_sync(service.close, abandon_on_cancel=True)
@@ -175,47 +184,75 @@ class LanDiscovery:
             raise
         return service
 
-    async def _until_other(self, addresses: list[str], work: Callable[[], object]) -> None:
-        """Return when this machine has other addresses; do some *work* in a thread meanwhile."""
+    async def _until_other(self, addresses: list[str]) -> None:
+        """Return when this machine has other addresses."""
         while True:
             await trio.sleep(_LOOK_SECONDS)
-            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
             own = await trio.to_thread.run_sync(_own_addresses)
             if [address for address, _ in own] != addresses:
                 return
 
 
+@dataclass(slots=True)
+class _Unanswered:
+    """When to ask for a service again, on trio's clock, and how long to wait then."""
+
+    due: float = -math.inf
+    pause_seconds: float = _RESOLVE_SECONDS
+
+
 class _Listener(zeroconf.ServiceListener):
     """Hears of services, in zeroconf's thread; *tell* has a function called in trio's.
 
-    State: _unanswered, names of services of which nothing else is known yet: datagrams get lost.
+    That thread never waits: anybody may announce names behind which nobody is.
+
+    State: _unanswered, by name, services of which nothing else is known yet, since datagrams get
+    lost. When there is room for no more, a new one takes the place of one picked at random.
+    Tasks: resolve() asks for these, in threads.
     """
 
     def __init__(self, tell: Callable[..., None], lan: LanDiscovery) -> None:
         self._tell = tell
         self._lan = lan
-        self._unanswered: set[str] = set()
+        self._unanswered: dict[str, _Unanswered] = {}
 
     def add_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
-        info = zc.get_service_info(type_, name, timeout=int(_RESOLVE_SECONDS * 1000))
-        if info is None:
-            if len(self._unanswered) < MAX_PEERS:
-                self._unanswered.add(name)
+        info = zeroconf.ServiceInfo(type_, name)
+        if info.load_from_cache(zc):  # as a rule all of it comes with the name
+            self._take(info)
             return
-        self._unanswered.discard(name)
-        if info.port is not None and info.properties.get(b"v") == VERSION:
-            self._call(self._lan.found, name, info.port, info.parsed_addresses())
+        if len(self._unanswered) >= _MAX_UNANSWERED:
+            self._unanswered.pop(random.choice(list(self._unanswered)), None)
+        self._unanswered.setdefault(name, _Unanswered())
 
-    def ask_again(self, zc: zeroconf.Zeroconf) -> None:
-        """Ask about services that did not answer."""
-        for name in list(self._unanswered)[:_ASKED_AGAIN]:
-            self.add_service(zc, SERVICE, name)
+    async def resolve(self, zc: zeroconf.Zeroconf) -> None:
+        """Ask for services that did not answer, some at a time, ever more seldom."""
+        while True:
+            await trio.sleep(_RESOLVE_SECONDS)
+            now = trio.current_time()
+            due = [(name, each) for name, each in list(self._unanswered.items()) if each.due <= now]
+            async with trio.open_nursery() as nursery:
+                for name, each in random.sample(due, min(len(due), _RESOLVED_AT_ONCE)):
+                    each.due = now + each.pause_seconds
+                    each.pause_seconds = min(2 * each.pause_seconds, _LAST_PAUSE_SECONDS)
+                    ask = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
+                    nursery.start_soon(ask, self._ask, zc, name)
+
+    def _ask(self, zc: zeroconf.Zeroconf, name: str) -> None:
+        info = zc.get_service_info(SERVICE, name, timeout=int(_RESOLVE_SECONDS * 1000))
+        if info is not None:
+            self._take(info)
+
+    def _take(self, info: zeroconf.ServiceInfo) -> None:
+        self._unanswered.pop(info.name, None)
+        if info.port is not None and info.properties.get(b"v") == VERSION:
+            self._call(self._lan.found, info.name, info.port, info.parsed_addresses())
 
     def update_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
         self.add_service(zc, type_, name)
 
     def remove_service(self, zc: zeroconf.Zeroconf, type_: str, name: str) -> None:
-        self._unanswered.discard(name)
+        self._unanswered.pop(name, None)
         self._call(self._lan.lost, name)
 
     def _call(self, act: Callable[..., None], *given: object) -> None:
