@@ -1,5 +1,6 @@
 """Where a peer listens, as people write it: HOST:PORT or [IPV6]:PORT."""
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from libernet.blocks.errors import FormatError
 
 MAX_HOST_CHARACTERS = 253
 """Longest host name, RFC 1035 section 2.3.4 without its last dot."""
+
+_CACHED = 8192
 
 _SHAPE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -40,6 +43,19 @@ class PeerAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@functools.lru_cache(_CACHED)
+def region_of(ip: str) -> bytes:
+    """Return what one provider may hand out to one customer: /16 of IPv4, /32 of IPv6.
+
+    All that is no address is of one region.
+    """
+    try:
+        packed = ipaddress.ip_address(ip).packed
+    except ValueError:
+        return b""
+    return packed[: len(packed) // 4 if ":" in ip else len(packed) // 2]
 
 
 def is_private(host: str) -> bool:

@@ -109,10 +109,6 @@ class AddressPolicy:
         """Return what one household or host can have all of: /24 of IPv4, /56 of IPv6."""
         return _block(ip)
 
-    def region(self, ip: str) -> bytes:
-        """Return what one provider may hand out to one customer: /16 of IPv4, /32 of IPv6."""
-        return _region(ip)
-
     def asker(self, ip: str) -> str | bytes:
         """Return what requests are counted by: the address, of IPv6 the block it is in."""
         return _block(ip) if ":" in ip else ip
@@ -179,13 +175,6 @@ def _block(ip: str) -> bytes:
     if ":" in ip:
         return socket.inet_pton(socket.AF_INET6, ip)[:7]
     return socket.inet_pton(socket.AF_INET, ip)[:3]
-
-
-@functools.lru_cache(_CACHED_JUDGEMENTS)
-def _region(ip: str) -> bytes:
-    if ":" in ip:
-        return socket.inet_pton(socket.AF_INET6, ip)[:4]
-    return socket.inet_pton(socket.AF_INET, ip)[:2]
 
 
 @functools.lru_cache(_CACHED_JUDGEMENTS)

@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from libernet.net.address import region_of
 from libernet.net.dht.contact import Address, AddressPolicy
 from libernet.net.dht.crowds import Crowds
 from libernet.net.dht.records import Record
@@ -44,8 +45,8 @@ class ProviderStore:
     """Providers by key, each until RECORD_SECONDS after it announced itself last.
 
     Nothing else makes a record last longer. All last equally long, so the order in which they
-    came is the order in which they end. Where all is full, the region of AddressPolicy that has
-    most gives up its newest record for a region that has less.
+    came is the order in which they end. Where all is full, the region that has most
+    gives up its newest record for a region that has less.
 
     A provider is who signed its record, or the address of one that is not signed; of each only the
     newest record under a key is kept. A withdrawal stays in the place of the record that it took
@@ -98,7 +99,7 @@ class ProviderStore:
         self._records.setdefault(key, {})[provider] = record
         ip, pair = record.address.ip, (key, provider)
         self._blocks[self._policy.block(ip)] += 1
-        self._regions.add(self._policy.region(ip), pair)
+        self._regions.add(region_of(ip), pair)
         self._ends[pair] = self._clock() + RECORD_SECONDS
         return True
 
@@ -132,7 +133,7 @@ class ProviderStore:
         ip = of_key.pop(provider).address.ip
         if not of_key:
             del self._records[key]
-        self._regions.remove(self._policy.region(ip), (key, provider))
+        self._regions.remove(region_of(ip), (key, provider))
         block = self._policy.block(ip)
         self._blocks[block] -= 1
         if not self._blocks[block]:
@@ -142,7 +143,7 @@ class ProviderStore:
         """Return a provider of *key* in the region that has most of them."""
         regions: dict[bytes, list[_Provider]] = {}
         for provider, record in self._records[key].items():
-            regions.setdefault(self._policy.region(record.address.ip), []).append(provider)
+            regions.setdefault(region_of(record.address.ip), []).append(provider)
         most = max(map(len, regions.values()))
         return self._random.choice(
             [each for region in regions.values() if len(region) == most for each in region]
@@ -163,7 +164,7 @@ class ProviderStore:
             return False
         if len(self) < share * limits.total:
             return True
-        goes = self._regions.next_to_go(self._policy.region(ip))
+        goes = self._regions.next_to_go(region_of(ip))
         if goes is not None:
             self._discard(*goes)
         return goes is not None

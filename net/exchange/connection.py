@@ -68,7 +68,8 @@ class Connection:
     State: `_life`, whose deadline is when this connection ends if nothing happens, and `_overdue`,
     what the client did wrong then; `_pauses`, how many wait for a line of this node, and
     `_left_seconds`, what is left until the deadline after that; `_is_closing`, set once the last
-    answer is sent: what still arrives is thrown away. After run(): `fault`, what the client did
+    answer is sent: what still arrives is thrown away; `is_busy`, whether a request is under way,
+    and `since` when, on trio's clock, it is or is not. After run(): `fault`, what the client did
     wrong, empty if nothing; `bug`, what went wrong here.
 
     Tasks: `run`, which receives; below it at most one of hypercorn's that answers.
@@ -93,6 +94,8 @@ class Connection:
         self._left_seconds = 0.0
         self._overdue = ""
         self._is_closing = False
+        self.is_busy = False
+        self.since = trio.current_time()
         self.fault = ""
         self.bug: BaseException | None = None
 
@@ -145,10 +148,21 @@ class Connection:
             case Closed():
                 await self._close()
             case Updated(idle=True):
+                self._is_now(busy=False)
                 self._allow(self._limits.idle_seconds)
             case Updated(idle=False):
+                self._is_now(busy=True)
                 seconds = self._limits.request_seconds
                 self._allow(seconds, f"a request took it more than {seconds:g} s")
+
+    def make_way(self) -> None:
+        """End, because others are to have this place."""
+        self._blame("others have fewer connections")
+        self._life.cancel()
+
+    def _is_now(self, *, busy: bool) -> None:
+        self.is_busy = busy
+        self.since = trio.current_time()
 
     def _allow(self, seconds: float, overdue: str = "") -> None:
         if self._is_closing:

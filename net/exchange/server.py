@@ -2,9 +2,7 @@
 
 import ipaddress
 import logging
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import trio
 
@@ -13,6 +11,7 @@ from libernet.net.exchange.connection import Client, Connection, ServerLimits, h
 from libernet.net.exchange.line import Lines
 from libernet.net.exchange.listening import listen, port_of
 from libernet.net.exchange.offer import Offer
+from libernet.net.exchange.places import Places
 from libernet.net.exchange.protocol import http_config
 from libernet.net.exchange.reception import Reception
 from libernet.net.sparing_log import SparingLog
@@ -27,7 +26,7 @@ _log = logging.getLogger(__name__)
 class ExchangeServer:
     """Serve the blocks of *offer* to peers, and keep what they put as *reception* decides.
 
-    State: `_connections`, how many there are from each host, never more than *limits* allow.
+    State: `_places`, the connections, never more than *limits* allow.
 
     Tasks: `run`, below it one per listening address and one per connection.
     """
@@ -46,12 +45,12 @@ class ExchangeServer:
         self._config = http_config()
         self._limits = limits or ServerLimits()
         self._said = said or SparingLog(_log)
-        self._connections: Counter[str] = Counter()
+        self._places = Places(self._limits.connections, self._limits.connections_per_host)
 
     @property
     def connections(self) -> int:
         """How many connections there are at the moment."""
-        return self._connections.total()
+        return len(self._places)
 
     async def run(
         self,
@@ -96,14 +95,17 @@ class ExchangeServer:
         """Serve the client at an IP *address* until it leaves, or turn it away if there are too
         many."""
         host = host_of(address)
-        if full := self._fullness(host):
+        if full := self._places.refusal(address, host):
             self._said.say("turned away", host, f"{host} is turned away: {full}")
             await _turn_away(stream)
             return
         client = Client(address, host, self._lines)
         connection = Connection(self._app, self._config, stream, self._limits, client)
-        with self._counted(host):
+        self._places.add(connection, address, host)
+        try:
             await connection.run()
+        finally:
+            self._places.remove(connection)
         if connection.bug is not None:
             text = f"a connection from {address} met with a mistake here"
             self._said.say("bug", host, text, level=logging.WARNING, error=connection.bug)
@@ -113,24 +115,6 @@ class ExchangeServer:
 
     def _is_busy_for(self, address: str) -> bool:
         return self._lines.up.is_busy_for(host_of(address))
-
-    def _fullness(self, host: str) -> str:
-        """Say why there can be no other connection from *host*; empty when there can."""
-        if self._connections[host] >= self._limits.connections_per_host:
-            return f"it has {self._connections[host]} connections already"
-        if self.connections >= self._limits.connections:
-            return f"there are {self.connections} connections already"
-        return ""
-
-    @contextmanager
-    def _counted(self, host: str) -> Iterator[None]:
-        self._connections[host] += 1
-        try:
-            yield
-        finally:
-            self._connections[host] -= 1
-            if not self._connections[host]:
-                del self._connections[host]
 
 
 async def _turn_away(stream: trio.abc.HalfCloseableStream) -> None:

@@ -25,6 +25,7 @@ from libernet.blocks.limits import MAX_BLOCK_BYTES
 from libernet.net.exchange import admission
 from libernet.net.exchange.admission import SKEW_SECONDS, AcceptanceRules, Admission, Visitor
 from libernet.net.exchange.client import ExchangeClient
+from libernet.net.exchange.connection import ServerLimits
 from libernet.net.exchange.reception import MAX_AT_ONCE, MAX_PER_HOST, Reception
 from libernet.net.exchange.signing import NODE_HEADER, SIGNATURE_HEADER, Signature, Signer
 from libernet.net.identity import NodeIdentity
@@ -61,15 +62,23 @@ STRANGER = NodeIdentity(b"s" * 32)
 RULES = AcceptanceRules.parse([FRIEND.public_key.hex()], ["198.51.100.0/24"])
 
 
+MANY = ServerLimits(connections=99, connections_per_host=99)
+
+
 class Keeper(Server):
     """A server that keeps blocks as *rules* say, in `kept`; its wall clock is `seconds`."""
 
-    def __init__(self, nursery: trio.Nursery, rules: AcceptanceRules = RULES) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        rules: AcceptanceRules = RULES,
+        limits: ServerLimits = LIMITS,
+    ) -> None:
         self.intake = DictIntake()
         self.seconds = NOW
         self.offer = DictOffer([])
         reception = Reception(Admission(rules, RECIPIENT, lambda: self.seconds), self.intake)
-        super().__init__(nursery, self.offer, reception)
+        super().__init__(nursery, self.offer, reception, limits)
         self.outcomes = reception.outcomes
         self.rules = rules
 
@@ -289,8 +298,7 @@ class TestBodies:
     async def test_addresses_of_one_network_of_ipv6_are_one_host(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
-        keeper = Keeper(nursery, AcceptanceRules.parse([], ["2001:db8::/32"]))
-        keeper.server._limits = type(LIMITS)(connections=99, connections_per_host=99)
+        keeper = Keeper(nursery, AcceptanceRules.parse([], ["2001:db8::/32"]), MANY)
         half = request("PUT", HELLO_PATH, "content-length: 12") + HELLO[:6]
         for number in range(MAX_PER_HOST):
             await keeper.connect(f"2001:db8::{number + 1}").send_all(half)
@@ -302,8 +310,7 @@ class TestBodies:
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
         """Its bodies are in memory, however slowly the disk takes them."""
-        keeper = Keeper(nursery)
-        keeper.server._limits = type(LIMITS)(connections=99, connections_per_host=99)
+        keeper = Keeper(nursery, limits=MANY)
         disk = keeper.intake.waits_for = trio.Event()
         waiting = [keeper.connect(f"198.51.100.{n // MAX_PER_HOST}") for n in range(MAX_AT_ONCE)]
         for stream in waiting:
@@ -318,8 +325,7 @@ class TestBodies:
     async def test_only_so_many_bodies_come_in_at_a_time(
         self, autojump_clock: MockClock, nursery: trio.Nursery
     ) -> None:
-        keeper = Keeper(nursery)
-        keeper.server._limits = type(LIMITS)(connections=99, connections_per_host=99)
+        keeper = Keeper(nursery, limits=MANY)
         half = request("PUT", HELLO_PATH, "content-length: 12") + HELLO[:6]
         hosts = [f"198.51.100.{n // MAX_PER_HOST}" for n in range(MAX_AT_ONCE)]
         waiting = [keeper.connect(host) for host in hosts]

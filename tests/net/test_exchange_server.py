@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from libernet.blocks.errors import StoreError
 from libernet.blocks.ids import BlobId, BlockId
 from libernet.blocks.limits import MAX_BLOCK_BYTES
+from libernet.net.exchange.connection import ServerLimits
 from libernet.net.exchange.protocol import MAX_HEAD_BYTES
 from libernet.net.exchange.wire import (
     BATCH_REQUEST_TYPE,
@@ -342,15 +343,62 @@ async def test_a_client_that_leaves_is_forgotten_at_once(
 async def test_too_many_connections_are_turned_away(
     autojump_clock: MockClock, server: Server
 ) -> None:
-    kept = [server.connect(host) for host in ("a", "a", "b", "b")]
+    kept = [server.connect(f"8.{number}.0.1") for number in range(LIMITS.connections)]
     await wait_all_tasks_blocked()
-    turned_away = await received(server.connect("c"))
+    turned_away = await received(server.connect("9.0.0.1"))
     assert status_of(turned_away) == 503
     await trio.aclose_forcefully(kept[0])
     await wait_all_tasks_blocked()
-    stream = server.connect("c")
+    stream = server.connect("9.0.0.1")
     await stream.send_all(request("GET", f"/sha256/{HELLO_ID}"))
     assert body_of(await received(stream)) == HELLO
+
+
+_FULL = ServerLimits(connections=32, connections_per_host=8)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["8.1.0.1", "8.2.0.1", "8.3.0.1", "8.4.0.1"],
+        ["8.8.0.1", "8.8.0.2", "8.8.0.3", "8.8.0.4"],
+        ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"],
+        [f"2001:db8:{number:x}::1" for number in range(32)],
+    ],
+)
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_who_has_many_makes_way_for_who_has_none(
+    autojump_clock: MockClock, nursery: trio.Nursery, addresses: list[str], is_busy: bool
+) -> None:
+    server = Server(nursery, DictOffer(), limits=_FULL)
+    each = _FULL.connections // len(addresses)
+    kept = [server.connect(address) for address in addresses for _ in range(each)]
+    for stream in kept if is_busy else ():
+        await stream.send_all(batch_of(bytes(999))[:-900])
+    await wait_all_tasks_blocked()
+    for newcomer in ("10.0.0.6", "9.9.0.1"):
+        answer = await server.ask(request("GET", f"/sha256/{HELLO_ID}"), host=newcomer)
+        assert body_of(answer) == HELLO
+        assert server.server.connections < _FULL.connections
+
+
+async def test_who_is_idle_longest_makes_way(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    server = Server(nursery, DictOffer(), limits=LIMITS)
+    busy, idle, other, last = (server.connect(f"8.8.0.{n}") for n in (1, 1, 2, 2))
+    await trio.sleep(1)
+    for stream in (other, busy):
+        await stream.send_all(batch_of(bytes(999))[:-900])
+    for stream in (last, idle):
+        await trio.sleep(1)
+        await stream.send_all(GET_HELLO)
+        answer = b""
+        while not answer.endswith(HELLO):
+            answer += await stream.receive_some()
+    assert body_of(await server.ask(request("GET", f"/sha256/{HELLO_ID}"), host="9.9.0.1")) == HELLO
+    assert await last.receive_some() == b""
+    assert server.server.connections == 3
 
 
 async def test_one_host_does_not_get_all_connections(

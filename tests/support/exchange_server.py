@@ -28,9 +28,13 @@ class Server:
     """A server and clients of it in memory."""
 
     def __init__(
-        self, nursery: trio.Nursery, offer: Offer, reception: Reception | None = None
+        self,
+        nursery: trio.Nursery,
+        offer: Offer,
+        reception: Reception | None = None,
+        limits: ServerLimits = LIMITS,
     ) -> None:
-        self.server = ExchangeServer(offer, reception, limits=LIMITS)
+        self.server = ExchangeServer(offer, reception, limits=limits)
         self._nursery = nursery
 
     def connect(self, host: str = HOST) -> MemoryStream:

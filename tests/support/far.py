@@ -132,7 +132,7 @@ class FarNodes:
     async def _serve(self, node: FarNode, stream: trio.abc.HalfCloseableStream) -> None:
         with trio.CancelScope() as scope:
             node.serving.append(scope)
-            await ExchangeServer(node).serve(_Dripping(stream, node), "here")
+            await ExchangeServer(node).serve(_Dripping(stream, node), "192.0.2.1")
 
 
 class ScriptedDiscovery:
