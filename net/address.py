@@ -13,6 +13,15 @@ MAX_HOST_CHARACTERS = 253
 
 _CACHED = 8192
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 section 2.5.5.1, of old
+_OF_ONE_NETWORK = (
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: each network translates it otherwise
+    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: site-local, of old
+)
+
 _SHAPE = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
@@ -58,12 +67,29 @@ def region_of(ip: str) -> bytes:
     return packed[: len(packed) // 4 if ":" in ip else len(packed) // 2]
 
 
+def is_public(ip: IPAddress) -> bool:
+    """Say whether an address, or that of IPv4 for which it stands, is one host's everywhere."""
+    real = dialled(ip)
+    if real.version == 6 and any(real in network for network in _OF_ONE_NETWORK):
+        return False
+    return real.is_global
+
+
 def is_private(host: str) -> bool:
     """Say whether *host* is an address that is another host's, or nobody's, on another network."""
     try:
-        return not ipaddress.ip_address(host).is_global
+        return not is_public(ipaddress.ip_address(host))
     except ValueError:
         return False
+
+
+def dialled(ip: IPAddress) -> IPAddress:
+    """Return the address of IPv4 that one of IPv6 stands for, or else what is given."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64 or (ip in _COMPATIBLE and not (ip.is_loopback or ip.is_unspecified)):
+        return ipaddress.IPv4Address(ip.packed[-4:])
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _ipv6(host: str, text: str) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from kademlia.node import Node
 
 from libernet.blocks.errors import FormatError
+from libernet.net.address import dialled, is_public
 from libernet.net.dht.keys import KEY_BYTES
 
 MAX_NEIGHBOURS = 2
@@ -184,12 +185,15 @@ def _kind(ip: str) -> str | None:
         parsed = ipaddress.ip_address(ip)
     except ValueError:
         return None
-    if isinstance(parsed, ipaddress.IPv6Address):
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return None
+    real = dialled(parsed)
+    if isinstance(real, ipaddress.IPv6Address):
         # A link-local address means nothing without its interface, which is not sent.
-        hostless = parsed.is_link_local or parsed.ipv4_mapped is not None
+        hostless = real.is_link_local
     else:
         # Linux takes 0.0.0.0/8 for the local host (RFC 6890: "this network").
-        hostless = parsed.packed[0] == 0 or parsed.packed[0] >= 240
-    if hostless or parsed.is_multicast or parsed.is_unspecified:
+        hostless = real.packed[0] == 0 or real.packed[0] >= 240
+    if hostless or real.is_multicast or real.is_unspecified:
         return None
-    return "public" if parsed.is_global else "private"
+    return "public" if is_public(parsed) else "private"

@@ -2,11 +2,13 @@
 
 import ipaddress
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
 from libernet.blocks.errors import FormatError
+from libernet.net.address import region_of
 from libernet.net.exchange.signing import Signature, node_key
 
 SKEW_SECONDS = 120
@@ -17,8 +19,12 @@ MAX_NONCES = 65_536
 busiest sender may not use the older half of its time any more."""
 
 MAX_SENDERS = 4096
-"""Nodes whose nonces are remembered. Where anybody may put, keys cost nothing: with more, one that
-is not among them is refused, so that there is always a busiest one with much to forget."""
+"""Nodes that no rule names whose nonces are remembered. Where anybody may put, keys cost nothing:
+with more, one that is not among them is refused, so that there is always a busiest one with much to
+forget."""
+
+MAX_SENDERS_PER_REGION = MAX_SENDERS // 8
+"""How many of these may be of one region (/16 of IPv4, /32 of IPv6)."""
 
 ANYBODY = "anybody"
 
@@ -70,8 +76,12 @@ class Visitor:
 
 @dataclass(slots=True)
 class _Memory:
-    """What is known of one sender: its *nonces* with their times; older than *floor* is refused."""
+    """What is known of one sender: its *nonces* with their times; older than *floor* is refused.
 
+    *region* is where it came from first, None for one that a rule names.
+    """
+
+    region: bytes | None
     floor: int = 0
     nonces: dict[bytes, int] = field(default_factory=dict)
 
@@ -112,7 +122,7 @@ class Admission:
             raise Refused(f"signed at {signature.seconds}, and here it is {now:.0f}")
         if not signature.is_of(method, path, self.recipient):
             raise Refused(f"not signed by that node for this request to {self.recipient.hex()}")
-        self._remember(signature, now)
+        self._remember(signature, visitor.address, now)
         return signature
 
     def _admit_unsigned(self, visitor: Visitor) -> None:
@@ -126,16 +136,29 @@ class Admission:
         if not is_near:
             raise Refused("a signature is wanted from other machines")
 
-    def _remember(self, signature: Signature, now: float) -> None:
+    def _remember(self, signature: Signature, address: str, now: float) -> None:
         if now - self._swept > SKEW_SECONDS or self._nonces >= MAX_NONCES:
             self._forget(now)
-        if signature.sender not in self._senders and len(self._senders) >= MAX_SENDERS:
-            raise Refused("too many nodes put blocks here at the moment")
-        memory = self._senders.setdefault(signature.sender, _Memory())
+        memory = self._senders.get(signature.sender)
+        if memory is None:
+            memory = self._senders[signature.sender] = self._new(signature.sender, address)
         if signature.nonce in memory.nonces or signature.seconds < memory.floor:
             raise Refused("this request was made already")
         memory.nonces[signature.nonce] = signature.seconds
         self._nonces += 1
+
+    def _new(self, sender: bytes, address: str) -> _Memory:
+        """Return what is known of a new sender; Refused where there are too many."""
+        if sender in self._rules.nodes:
+            return _Memory(None)
+        region = region_of(address)
+        regions = Counter(each.region for each in self._senders.values())
+        if (
+            regions.total() - regions[None] >= MAX_SENDERS
+            or regions[region] >= MAX_SENDERS_PER_REGION
+        ):
+            raise Refused("too many nodes put blocks here at the moment")
+        return _Memory(region)
 
     def _forget(self, now: float) -> None:
         """Forget what would be refused by its time alone, and more where that is not enough."""

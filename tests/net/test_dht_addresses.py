@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libernet.blocks.errors import FormatError
-from libernet.net.address import PeerAddress
+from libernet.net.address import PeerAddress, is_private
 from libernet.net.dht.contact import (
     Address,
     AddressPolicy,
@@ -66,6 +66,24 @@ def test_what_is_no_single_host_is_never_dialled(ip: str) -> None:
 @pytest.mark.parametrize("ip", ["::", "ff02::1", "fe80::1", "::ffff:8.8.8.8", "8.8.8.8"])
 def test_ipv6_has_such_addresses_too(ip: str) -> None:
     assert not policy(V6, private=True).allows(ip)
+
+
+@pytest.mark.parametrize("prefix", ["64:ff9b::{}:{}", "2002:{}:{}::1", "::{}:{}"])
+def test_what_stands_for_an_address_of_ipv4_is_judged_as_that(prefix: str) -> None:
+    assert policy(V6).allows(prefix.format("808", "808"))  # 8.8.8.8
+    for inside in (("a01", "203"), ("c0a8", "101"), ("7f00", "1"), ("a9fe", "101")):
+        assert not policy(V6).allows(prefix.format(*inside))
+        assert policy(V6, private=True).allows(prefix.format(*inside))
+        assert is_private(prefix.format(*inside))
+    for nobody in (("e000", "1"), ("ffff", "ffff"), ("1", "203")):
+        assert not policy(V6, private=True).allows(prefix.format(*nobody))
+
+
+@pytest.mark.parametrize("ip", ["::1", "fec0::1", "64:ff9b:1::808:808", "fd00::1"])
+def test_private_addresses_of_ipv6_are_dialled_on_private_networks_only(ip: str) -> None:
+    assert not policy(V6).allows(ip)
+    assert policy(V6, private=True).allows(ip)
+    assert is_private(ip)
 
 
 def test_families_do_not_mix() -> None:

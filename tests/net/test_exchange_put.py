@@ -445,23 +445,33 @@ class TestSigned:
         with pytest.raises(admission.Refused):
             keeps.admit(first, "PUT", HELLO_PATH)
 
-    def test_a_flood_of_new_keys_is_refused_and_shuts_nobody_out_who_puts_already(
+    def test_a_flood_of_new_keys_is_refused_and_shuts_nobody_else_out(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(admission, "MAX_SENDERS", 10)
+        monkeypatch.setattr(admission, "MAX_SENDERS", 20)
+        monkeypatch.setattr(admission, "MAX_SENDERS_PER_REGION", 10)
         now = NOW
-        keeps = Admission(AcceptanceRules(any_node=True), RECIPIENT, lambda: now)
+        rules = AcceptanceRules(nodes=frozenset({FRIEND.public_key}), any_node=True)
+        keeps = Admission(rules, RECIPIENT, lambda: now)
 
-        def admit(identity: NodeIdentity) -> None:
+        def admit(identity: NodeIdentity, address: str = "8.8.0.1") -> None:
             made = Signer(identity, lambda: now).sign("PUT", HELLO_PATH, HELLO, RECIPIENT)
-            keeps.admit(admission.Visitor(HOST, str(made)), "PUT", HELLO_PATH)
+            keeps.admit(admission.Visitor(address, str(made)), "PUT", HELLO_PATH)
 
-        admit(FRIEND)
-        for number in range(9):
-            admit(NodeIdentity(bytes([number]) * 32))
-        with pytest.raises(admission.Refused, match="too many nodes"):
-            admit(STRANGER)
-        admit(FRIEND)
+        keys = [NodeIdentity(bytes([number]) * 32) for number in range(30)]
+        for number, key in enumerate(keys[:10]):
+            admit(key, f"8.8.{number}.1")
+        for full in range(2):
+            with pytest.raises(admission.Refused, match="too many nodes"):
+                admit(keys[20])
+            admit(FRIEND)
+            admit(keys[0])  # puts already
+            if full:
+                with pytest.raises(admission.Refused, match="too many nodes"):
+                    admit(STRANGER, "7.7.0.1")
+            else:
+                for key in keys[10:20]:
+                    admit(key, "9.9.0.1")
         now += 2 * SKEW_SECONDS + 1
         admit(STRANGER)
 
