@@ -40,20 +40,10 @@ def ask(
     below LibernetError; LibernetError when nobody is there or no answer comes in time.
     """
     request = {"version": CONTROL_VERSION, "command": command, "arguments": arguments or {}}
-    try:
-        reply = _exchange(folder, request, timeout, hear)
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise nobody(folder) from None
-    except TimeoutError:
-        raise LibernetError(
-            f"the mount with the state folder {folder} did not answer within {timeout:g} seconds"
-        ) from None
-    except ConnectionError:
-        reply = None
-    if reply is None:
-        raise LibernetError(
-            f"the mount with the state folder {folder} ended before it answered: see its log"
-        )
+    replies = _replies(folder, request, timeout)
+    while "note" in (reply := _next(replies, folder, timeout)):
+        if hear is not None:
+            hear(reply["note"])  # what that raises is not the mount's
     return _answer(reply)
 
 
@@ -67,15 +57,29 @@ def short_address(folder: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _exchange(
-    folder: Path,
-    request: dict[str, Any],
-    timeout: float,
-    hear: Callable[[dict[str, Any]], None] | None,
-) -> dict[str, Any] | None:
-    """Send a request; return the reply behind all notes, None when the connection ends before."""
-    deadline = time.monotonic() + timeout
+def _next(replies: Iterator[dict[str, Any]], folder: Path, timeout: float) -> dict[str, Any]:
+    """Return what the mount says next, or raise the LibernetError that says why it says nothing."""
+    try:
+        reply = next(replies, None)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise nobody(folder) from None
+    except TimeoutError:
+        raise LibernetError(
+            f"the mount with the state folder {folder} did not answer within {timeout:g} seconds"
+        ) from None
+    except ConnectionError:
+        reply = None
+    if reply is None:
+        raise LibernetError(
+            f"the mount with the state folder {folder} ended before it answered: see its log"
+        )
+    return reply
+
+
+def _replies(folder: Path, request: dict[str, Any], timeout: float) -> Iterator[dict[str, Any]]:
+    """Send a request; yield notes and the answer until the connection ends."""
     with socket.socket(socket.AF_UNIX) as connection, short_address(folder) as address:
+        deadline = time.monotonic() + timeout
         connection.settimeout(_left(deadline))
         connection.connect(address)
         connection.sendall(json.dumps(request).encode() + b"\n")
@@ -84,20 +88,14 @@ def _exchange(
             connection.settimeout(_left(deadline))
             piece = connection.recv(65536)
             if not piece:
-                break
+                return
             received += piece
             if b"\n" not in piece:
                 continue
-            *lines, rest = received.split(b"\n")
-            received = rest
+            *lines, received = received.split(b"\n")
             for line in lines:
-                reply: dict[str, Any] = json.loads(line)
-                if "note" not in reply:
-                    return reply
-                if hear is not None:
-                    hear(reply["note"])
-                deadline = time.monotonic() + timeout
-    return None
+                yield json.loads(line)
+            deadline = time.monotonic() + timeout
 
 
 def _left(deadline: float) -> float:

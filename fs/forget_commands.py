@@ -109,6 +109,8 @@ def _kept(options: dict[str, Any]) -> dict[str, Any]:
 
 def _print(answer: dict[str, Any]) -> None:
     would = "would " if answer["dry_run"] else ""
+    if not answer["groups"]:
+        click.echo("no snapshot is meant: there is nothing to forget")
     for group in answer["groups"]:
         kept, removed = group["keep"], group["remove"]
         backup = printable(group["backup"])

@@ -27,8 +27,9 @@ DURABLE: Final = RESERVED + b"durable"
 all that is read-only: nothing of it waits to be written."""
 
 PUBLISHED: Final = RESERVED + b"published"
-"""1 when the newest snapshot shows it as it is now, else 0; of `backups` when that holds for all in
-it. 1 of what has a reference elsewhere, 0 of the folders that no document describes."""
+"""1 when the newest snapshot shows it as it is now, else 0; of `backups`, and of the mount point,
+when that holds for all in it. 1 of what has a reference elsewhere, 0 of the folders that no
+document describes."""
 
 _PAGE_ENTRIES = 256
 

@@ -27,12 +27,17 @@ EVERYWHERE = {
     "x-content-type-options": "nosniff",
     # Whoever has an address can read what it names: no other site is told it.
     "referrer-policy": "no-referrer",
+    # Nor may a page from elsewhere show what is here, or find out whether it is.
+    "cross-origin-resource-policy": "same-origin",
 }
 """Headers of every answer."""
 
-STRANGERS = {"content-security-policy": "sandbox; default-src 'self' 'unsafe-inline' data:"}
-"""Pages in bundles are other people's: no scripts, no origin, and nothing from elsewhere, which
-would tell who looks at them."""
+STRANGERS = {
+    "content-security-policy": "sandbox allow-same-origin; default-src 'self' 'unsafe-inline' data:"
+}
+"""Pages in bundles are other people's: no scripts, no forms, and nothing from elsewhere, which
+would tell who looks at them. They have their origin, or else their own pictures were from
+elsewhere."""
 
 UNCHANGING = {"cache-control": "private, max-age=31536000, immutable"}
 """What an address names is the same for ever; a year is as long as caches keep anything."""

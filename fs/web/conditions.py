@@ -7,12 +7,21 @@ from libernet.fs.web.requests import Refusal
 
 # Longer numbers than 18 digits are behind the end of everything, and int() takes ever longer.
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+_STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
-def is_known(headers: Mapping[str, str], etag: str) -> bool:
-    """Say whether the client has what *etag* stands for (If-None-Match)."""
-    return etag in _TAG.findall(headers.get("if-none-match", ""))
+def is_known(headers: Mapping[str, str], etag: str, *, is_there: bool) -> bool:
+    """Say whether the client has what *etag* stands for (If-None-Match).
+
+    Also if it has anything, where that *is_there* for sure. Raises Refusal (412) where it wants
+    something else (If-Match).
+    """
+    wanted = headers.get("if-match", "*").strip()
+    if wanted != "*" and etag not in _STRONG_TAG.findall(wanted):
+        raise Refusal(412, f"this is {etag}")
+    known = headers.get("if-none-match", "").strip()
+    return etag in _TAG.findall(known) or (is_there and known == "*")
 
 
 def wanted_range(headers: Mapping[str, str], etag: str, size: int) -> range | None:

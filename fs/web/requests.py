@@ -2,7 +2,8 @@
 
 The listener is bound to loopback, but every web page that a browser on this machine shows can make
 it ask here. It cannot read the answers of another origin, unless its host's name has been made to
-lead here (DNS rebinding): so a request must name this host, and come from no other origin.
+lead here (DNS rebinding): so a request must name this host, and come from no other origin. Nor may
+it embed what is here, where the browser says so: a picture that shows tells that it is there.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ MAX_HEADERS = 100
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """What this machine is called by who asks for its own pages."""
 
+_FROM_ELSEWHERE = "pages from elsewhere may not ask for anything here"
 _METHODS = frozenset({b"GET", b"HEAD"})
 
 
@@ -81,4 +83,10 @@ def _check_origin(headers: Mapping[str, str], port: int) -> None:
     if host not in own:
         raise Refusal(403, f"this is asked for as http://{HOSTS[0]}:{port}/ only")
     if headers.get("origin", f"http://{host}").lower() != f"http://{host}":
-        raise Refusal(403, "pages from elsewhere may not ask for anything here")
+        raise Refusal(403, _FROM_ELSEWHERE)
+    # https://www.w3.org/TR/fetch-metadata/: links lead here from anywhere, in their own window.
+    is_followed = headers.get("sec-fetch-mode") == "navigate"
+    is_whole = headers.get("sec-fetch-dest", "document") == "document"
+    is_near = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+    if not is_near and not (is_followed and is_whole):
+        raise Refusal(403, _FROM_ELSEWHERE)

@@ -140,7 +140,7 @@ class Site:
         is_stored = request.path == f"/sha256/{reference.id}"
         etag = f'"{reference.id}"' if is_stored else f'"{reference.id}-{reference.suite}"'
         headers = UNCHANGING | STRANGERS | {"etag": etag}
-        if is_known(request.headers, etag):
+        if is_known(request.headers, etag, is_there=False):
             return Answer(304, headers)
         try:
             if is_stored:
@@ -149,6 +149,8 @@ class Site:
                 content = await self._blocks.opened(reference)
         except BlockNotFound as error:
             raise Refusal(404, str(error)) from error
+        if is_known(request.headers, etag, is_there=True):
+            return Answer(304, headers)
         status, span, more = _span(request, etag, len(content))
         headers |= more | {"content-type": ANY_BYTES}
         return Answer(status, headers, content[span.start : span.stop])
@@ -183,7 +185,7 @@ class Site:
     async def _file(self, visit: _Visit, place: _Place, found: Entry) -> Answer:
         request, etag = visit.request, place.etag()
         headers = UNCHANGING | STRANGERS | {"etag": etag}
-        if is_known(request.headers, etag):
+        if is_known(request.headers, etag, is_there=True):
             return Answer(304, headers)
         if not stat.S_ISREG(found.look.mode):
             raise Refusal(404, "this is neither a file nor a folder: it has no content")

@@ -169,12 +169,16 @@ async def test_what_a_bundle_without_a_key_holds_has_references_that_lead_there(
 
 async def test_the_folders_that_no_document_describes_have_no_reference(node: SharingNode) -> None:
     await _publish(node)
-    for path in ("", "snapshots", "snapshots/b", "snapshots/b/latest", "bundles", "sha256"):
+    for path in ("snapshots", "snapshots/b", "snapshots/b/latest", "bundles", "sha256"):
         assert [await _ask(node, path, name) for name in _NAMES] == ["1", "0", None]
-    assert [await _ask(node, "backups", name) for name in _NAMES] == ["1", "1", None]
+    for path in ("", "backups"):
+        assert [await _ask(node, path, name) for name in _NAMES] == ["1", "1", None]
     await node.caller.mkdir("backups/another")
+    for path in ("", "backups"):
+        assert [await _ask(node, path, name) for name in _NAMES] == ["0", "0", None]
     await node.command("sync")
-    assert [await _ask(node, "backups", name) for name in _NAMES] == ["1", "0", None]
+    for path in ("", "backups"):
+        assert [await _ask(node, path, name) for name in _NAMES] == ["1", "0", None]
     assert await _ask(node, "backups/b", b"user.libernet.other") is None
 
 

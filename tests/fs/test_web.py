@@ -200,7 +200,7 @@ async def test_the_index_stands_for_a_bundle_but_not_for_its_listing(tmp_path: P
         reply = await web.ask(f"{reference}/")
         assert (reply.status, reply.body) == (200, page)
         assert reply.headers["content-type"] == "text/html; charset=utf-8"
-        assert reply.headers["content-security-policy"].startswith("sandbox;")
+        assert reply.headers["content-security-policy"].startswith("sandbox allow-same-origin;")
         assert reply.headers["vary"] == "accept"
         listing = await web.ask(f"{reference}/", accept="application/json")
         assert [each["name"] for each in listing.json["entries"]] == ["d", "home.html"]
@@ -400,6 +400,14 @@ async def test_what_nobody_has_is_told_as_such(tmp_path: Path) -> None:
         {"host": HOST, "origin": "null"},
         {"host": HOST, "origin": "http://localhost:80"},
         {"host": HOST, "origin": f"https://{HOST}"},
+        {"host": HOST, "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+        {"host": HOST, "sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"},
+        {
+            "host": HOST,
+            "sec-fetch-site": "cross-site",
+            "sec-fetch-mode": "navigate",
+            "sec-fetch-dest": "iframe",
+        },
     ],
 )
 async def test_pages_from_elsewhere_get_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
@@ -423,6 +431,58 @@ async def test_this_machine_by_any_of_its_names_gets_it(tmp_path: Path, host: st
         assert (await web.ask(f"http://{host}{reference}?query", host=host)).status == 200
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"sec-fetch-site": "none", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {
+            "sec-fetch-site": "cross-site",
+            "sec-fetch-mode": "navigate",
+            "sec-fetch-dest": "document",
+        },
+        {"sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+    ],
+)
+async def test_links_from_elsewhere_and_own_pictures_are_answered(
+    tmp_path: Path, asked: dict[str, str]
+) -> None:
+    async with web_running(tmp_path) as web:
+        reference = web.put_public(b"content")
+        assert (await web.ask(str(reference), host=HOST, **asked)).body == b"content"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("if-none-match", "{}", 304),
+        ("if-none-match", '"other", W/{}', 304),
+        ("if-none-match", "*", 304),
+        ("if-none-match", '"other"', 200),
+        ("if-match", "{}", 200),
+        ("if-match", '"other", {}', 200),
+        ("if-match", "*", 200),
+        ("if-match", '"other"', 412),
+        ("if-match", "W/{}", 412),
+    ],
+)
+async def test_conditions_are_heeded(tmp_path: Path, name: str, value: str, status: int) -> None:
+    async with web_running(tmp_path) as web:
+        block = web.put_public(b"content")
+        bundle = web.bundle({"files": {"file": web.file(b"content")}})
+        for path in (str(block), f"{bundle}/file"):
+            etag = (await web.ask(path)).headers["etag"]
+            for method in ("GET", "HEAD"):
+                reply = await web.ask(path, method, **{name: value.format(etag)})
+                assert reply.status == status
+                assert (reply.body == b"content") == (status == 200 and method == "GET")
+
+
+async def test_of_what_is_not_there_nobody_has_anything(tmp_path: Path) -> None:
+    async with web_running(tmp_path) as web:
+        path = f"/sha256/{'0' * 64}"
+        assert (await web.ask(path, **{"if-none-match": "*"})).status == 404
+
+
 async def test_every_answer_keeps_addresses_and_types_to_itself(tmp_path: Path) -> None:
     async with web_running(tmp_path) as web:
         reference = web.bundle({"files": {"a.html": web.file(b"<script>")}})
@@ -430,8 +490,11 @@ async def test_every_answer_keeps_addresses_and_types_to_itself(tmp_path: Path) 
             reply = await web.ask(f"{reference}{path}")
             assert reply.headers["referrer-policy"] == "no-referrer"
             assert reply.headers["x-content-type-options"] == "nosniff"
+            assert reply.headers["cross-origin-resource-policy"] == "same-origin"
         page = await web.ask(f"{reference}/a.html")
-        assert page.headers["content-security-policy"].startswith("sandbox; default-src 'self'")
+        policy = page.headers["content-security-policy"]
+        assert policy.startswith("sandbox allow-same-origin; default-src 'self'")
+        assert "allow-scripts" not in policy
 
 
 @pytest.mark.parametrize(

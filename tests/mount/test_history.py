@@ -128,6 +128,27 @@ def test_snapshots_are_listed_and_labelled_from_the_command_line(node: Node) -> 
     assert json.loads(node.libernet("snapshots", "--tag", "new", "--json")) == [found]
 
 
+@pytest.mark.parametrize("asked", [("find", "*"), ("diff", "snapshots/b/{}", "snapshots/b/latest")])
+def test_who_reads_no_further_is_no_trouble(node: Node, asked: tuple[str, ...]) -> None:
+    node.mount(*_BY_HAND)
+    folder = node.backups / "b"
+    folder.mkdir()
+    first = node.snapshot("b") and _snapshots(node)[0].removeprefix("b/")
+    for number in range(20_000):
+        (folder / f"a name that takes some room in a pipe {number}").touch()
+    node.snapshot("b")
+    command = [BIN / "libernet", "--state", node.state, *(each.format(first) for each in asked)]
+    with subprocess.Popen(
+        command, env=node.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        running.wait(60)
+
+
 def test_names_are_found_from_the_command_line(node: Node) -> None:
     node.mount(*_BY_HAND)
     [first, second, third] = (path.removeprefix("b/") for path in _versions(node, 3))
@@ -154,6 +175,8 @@ def test_forgetting_and_pruning_free_the_room_and_leave_the_rest(node: Node) -> 
     assert "b: would keep 2 snapshots" in dry
     assert "b: would forget 3 snapshots" in dry
     assert _snapshots(node) == paths
+    idle = node.libernet("forget", "b", "--keep-last", "2", "--tag", "nobody has it")
+    assert "nothing to forget" in idle
     told = node.libernet("forget", "b", "--keep-last", "2")
     assert all(path in told for path in paths)
     assert "last snapshot" in told

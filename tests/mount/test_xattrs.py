@@ -434,13 +434,14 @@ def test_programs_read_what_became_of_a_file_and_copy_none_of_it(
 
     node.libernet("sync")
     assert told(file) == {"durable": "1", "published": "0"}
+    assert told(node.mountpoint) == {"durable": "1", "published": "0"}
     reference = node.snapshot("b")
     assert told(file.parent) == {"durable": "1", "published": "1", "reference": reference}
     shown = told(file)
     assert shown == {"durable": "1", "published": "1", "reference": f"{reference}/file"}
     assert node.at(shown["reference"]).read_text() == "content"
     assert told(node.at(shown["reference"])) == shown
-    assert told(node.mountpoint) == {"durable": "1", "published": "0"}
+    assert told(node.mountpoint) == {"durable": "1", "published": "1"}
     assert _all(file) == {"user.own": b"1"}
     _refused(errno.EPERM, os.setxattr, file, "user.libernet.durable", b"0")
     _refused(errno.EPERM, os.removexattr, file, "user.libernet.durable")

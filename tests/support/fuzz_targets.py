@@ -163,7 +163,7 @@ def web_request(given: bytes) -> None:
         if isinstance(event, h11.Request):
             request = checked_request(event, 8042)
             assert request.headers["host"].lower() in {f"{host}:8042" for host in HOSTS}
-            is_known(request.headers, '"etag"')
+            is_known(request.headers, '"etag"', is_there=True)
             wanted = wanted_range(request.headers, '"etag"', 100)
             assert wanted is None or 0 <= wanted.start < wanted.stop <= 100
             parse_url_path(request.path)
