@@ -36,7 +36,7 @@ class Needs:
     somebody to tell it to: then the walk goes on without that document. So it is with entries that
     say nonsense, which have no reference to tell.
     State: path, of what needs the block that was yielded last, from the top and with a slash before
-    each name.
+    each name; is_found, whether there was anything at the path that was asked for.
     """
 
     def __init__(
@@ -47,23 +47,25 @@ class Needs:
         unreadable: Callable[[Reference | None, LibernetError], None] | None = None,
     ) -> None:
         self.path = b""
+        self.is_found = False
         self._read = read
         self._enter = enter
         self._unreadable = unreadable
 
-    def of(self, reference: Reference) -> Iterator[BlockId]:
+    def of(self, reference: Reference, within: Sequence[bytes] = ()) -> Iterator[BlockId]:
         """Yield the ids of all blocks that the bundle needs, apart from those given to *enter*.
 
-        Raises FormatError for a malformed document, and what *read* raises.
+        Or else what is *within* it needs: at the path of these names. Raises FormatError for a
+        malformed document, and what *read* raises.
         """
         if not self._enter(reference.id):
             return
         self.path = b""
         for bundle in self._parsed(reference, parse_bundle, _NOBODY):
             if isinstance(bundle, FlatBundle):
-                yield from self._of_flat(bundle)
+                yield from self._of_flat(bundle, within)
             else:
-                yield from self._of_listing(bundle)
+                yield from self._of_listing(bundle, within)
 
     def _parsed(
         self, reference: Reference, parse: Callable[..., _Parsed], *context: object
@@ -80,26 +82,30 @@ class Needs:
             raise error
         self._unreadable(reference, error)
 
-    def _of_listing(self, top: Listing) -> Iterator[BlockId]:
+    def _of_listing(self, top: Listing, within: Sequence[bytes]) -> Iterator[BlockId]:
         # What opens them waits, and not the documents: there may be thousands below one.
-        waiting: list[tuple[bytes, Listing | Page | Reference]] = [(b"", top)]
+        waiting: list[tuple[bytes, Sequence[bytes], Listing | Page | Reference]]
+        waiting = [(b"", within, top)]
         while waiting:
-            path, what = waiting.pop()
+            path, rest, what = waiting.pop()
             self.path = path
-            for listing in self._opened(what):
+            for found in self._opened(what):
+                listing = _narrowed(found, rest[0]) if rest else found
+                self.is_found |= not rest
                 if isinstance(listing, Document):
                     yield from (each.id for each in listing.attributes.xattr_urls.values())
-                for name, file in listing.files.items():
+                for name, file in listing.files.items() if len(rest) <= 1 else ():
+                    self.is_found = True
                     self.path = _below(path, name)
                     yield from self._of_file(file)
                 self.path = path
-                waiting += ((path, page) for page in listing.pages if self._is_new(page))
+                waiting += ((path, rest, page) for page in listing.pages if self._is_new(page))
                 for name, folder in listing.folders.items():
                     below = self.path = _below(path, name)
                     if folder.document is not None:
-                        waiting.append((below, folder.document))
+                        waiting.append((below, rest[1:], folder.document))
                     elif self._is_new(folder):
-                        waiting.append((below, folder.reference()))
+                        waiting.append((below, rest[1:], folder.reference()))
 
     def _is_new(self, entry: Page | FolderEntry) -> bool:
         """Say whether an entry has a document that was not walked through."""
@@ -117,14 +123,14 @@ class Needs:
             return self._parsed(what, parse_document)
         return [what]
 
-    def _of_flat(self, top: FlatBundle) -> Iterator[BlockId]:
-        yield from self._of_listing(top.document)
+    def _of_flat(self, top: FlatBundle, within: Sequence[bytes]) -> Iterator[BlockId]:
+        yield from self._of_listing(top.document, within)
         waiting = [reference for reference in top.bundles if self._enter(reference.id)]
         while waiting:
             self.path = b""
             folder = top.document.attributes
             for bundle in self._parsed(waiting.pop(), parse_sub_bundle, _NOBODY, folder):
-                yield from self._of_listing(bundle.document)
+                yield from self._of_listing(bundle.document, within)
                 waiting.extend(each for each in bundle.bundles if self._enter(each.id))
 
     def _of_file(self, entry: FileEntry) -> Iterator[BlockId]:
@@ -145,6 +151,17 @@ class Needs:
                 parse = partial(parse_contents_list, size=each.size)
                 for parsed in self._parsed(each.reference, parse):
                     yield from (part.reference.id for part in parsed if part.reference is not None)
+
+
+def _narrowed(listing: Listing, name: bytes) -> Listing:
+    """Return of a listing only what leads to *name*."""
+    file, folder = listing.files.get(name), listing.folders.get(name)
+    page = listing.page_of(name)
+    return Listing(
+        {} if file is None else {name: file},
+        {} if folder is None else {name: folder},
+        () if page is None else (page,),
+    )
 
 
 def _below(path: bytes, name: bytes) -> bytes:

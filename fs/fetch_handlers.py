@@ -1,6 +1,7 @@
 """What the running mount does for `libernet fetch`."""
 
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from libernet.blocks.reference import Reference
 from libernet.fs.beside import telling
 from libernet.fs.control import Tell
 from libernet.fs.fetching import Fetched, Fetching
+from libernet.fs.mount_paths import parts_of
 from libernet.fs.shelf import Shelf
 
 Answer = dict[str, Any]
@@ -37,16 +39,22 @@ class FetchHandlers:
     def _address(self, arguments: Answer) -> Address:
         text, name = arguments.get("reference"), arguments.get("name")
         if isinstance(name, str):
-            opened = self._shelf.opened().get(name.encode("utf-8", "surrogateescape"))
-            if opened is None:
-                raise LibernetError(f"no bundle named {name!r} is open")
-            return opened
+            return self._opened(name)
         if not isinstance(text, str):
             raise FormatError("this needs a reference, or the name of an opened bundle")
-        address = parse_opening(text)
-        if isinstance(address, Reference) and (address.path or address.index):
-            raise FormatError("fetch the reference without the path behind its key")
-        return address
+        return parse_opening(text)
+
+    def _opened(self, path: str) -> Address:
+        """Return what a path below `bundles/` names."""
+        name, *below = (os.fsencode(part) for part in parts_of(path))
+        opened = self._shelf.opened().get(name)
+        if opened is None:
+            raise LibernetError(f"no bundle named {os.fsdecode(name)!r} is open")
+        if not below:
+            return opened
+        if isinstance(opened, Reference):
+            return replace(opened, path=(*opened.path, *below), index=False)
+        return replace(opened, file_name=b"/".join(below))
 
 
 def _note(fetched: Fetched) -> Answer:

@@ -72,7 +72,8 @@ class Fetching:
         """Bring a bundle or stream here; with *pin* it stays until `unpin`, whatever is cached.
 
         *fetched* is kept up to date, and counts blocks that nobody has; what lists them may be
-        among those, and what it lists is not known then. Raises LibernetError where that is all.
+        among those, and what it lists is not known then. Of a reference with a path, only what is
+        there is brought. Raises LibernetError where that is all, or there is nothing.
         """
         send, receive = trio.open_memory_channel[_Wanted](_TASKS)
         walker = _Walker(self._store, self._source, address, fetched, send)
@@ -186,8 +187,11 @@ class _Walker:
 
     def _wanted(self) -> Iterator[_Wanted]:
         if isinstance(self._address, Reference):
-            for block_id in self._needs.of(self._address.block):
+            for block_id in self._needs.of(self._address.block, self._address.path):
                 yield block_id, self._needs.path
+            if not self._needs.is_found and not self._fetched.failed:
+                path = os.fsdecode(b"/".join(self._address.path))
+                raise LibernetError(f"there is no {path!r} in this bundle")
             return
         descriptor = self._listing(self._address.sd_hash, parse_descriptor)
         name = descriptor.file_name

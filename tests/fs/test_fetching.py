@@ -16,7 +16,7 @@ from libernet.blocks.source import Origin
 from libernet.blocks.store import Store
 from libernet.fs import storage
 from libernet.net.local import LocalSource
-from tests.support.documents import Documents, document, file_entry, folder_entry
+from tests.support.documents import EMPTY, Documents, document, file_entry, folder_entry
 from tests.support.flat_json import main_file, serialized
 from tests.support.hostile import half_hostile_tree, hostile_tops
 from tests.support.sharing import SharingNode
@@ -241,3 +241,58 @@ async def test_what_is_open_is_fetched_by_its_name(here: Here) -> None:
     here.source.reachable = False
     assert await here.node.caller.names("bundles/film") == ["file"]
     assert await here.node.caller.read("bundles/film/file") == b"content"
+
+
+@pytest.mark.parametrize("as_pages", [False, True])
+async def test_of_a_reference_with_a_path_only_what_is_there_comes(
+    here: Here, *, as_pages: bool
+) -> None:
+    made = Documents()
+    inner = made.folder(document({"file": made.file(b"inner"), "other": made.file(b"other")}))
+    outer = document({"beside": made.file(b"beside")}, {"inner": folder_entry(inner)})
+    folders = {"outer": folder_entry(made.folder(outer))}
+    files = {f"{number:03}": made.file(b"%d" % number) for number in range(50)}
+    if as_pages:
+        pages = [
+            {"first": "000", "url": str(made.folder({"version": 1, "files": files}))},
+            {"first": "outer", "url": str(made.folder({"version": 1, "directories": folders}))},
+        ]
+        reference = made.folder(EMPTY | {"pages": pages})
+    else:
+        reference = made.folder(document(files, folders))
+    here.source.others |= made.blocks
+    listing = 2 + as_pages  # documents on the way
+    for path, needed in {
+        "outer/inner/file": listing + 2,
+        "outer/inner": listing + 3,
+        "outer/beside": listing + 1,
+        "outer": listing + 4,
+        "007": 2 + as_pages,
+    }.items():
+        answer = await here.fetch(f"{reference}/{path}")
+        assert (answer["needed"], answer["failed"]) == (needed, 0), path
+    for path in ("nothing", "outer/nothing", "007/nothing", "outer/inner/file/nothing"):
+        with pytest.raises(LibernetError, match="nothing' in this bundle"):
+            await here.fetch(f"{reference}/{path}")
+    here.source.reachable = False
+    top = str(reference)[1:]
+    assert await here.node.caller.read(f"{top}/outer/inner/other") == b"other"
+    assert (await here.fetch(reference))["failed"] == 49
+    await here.node.command("open", reference=str(reference), name="open")
+    answer = await here.fetch("", reference=None, name="open/outer/beside")
+    assert (answer["needed"], answer["here_before"]) == (listing + 1, listing + 1)
+
+
+async def test_a_path_is_found_in_parts_of_a_bundle_of_the_original(here: Here) -> None:
+    content_reference, content_block = seal_public(b"content")
+    part = {"size": 7, "url": str(content_reference)}
+    file = main_file() | {"contents": [part], "size": 7}
+    below, below_block = seal_public(serialized({"files": {"d/b": file}}))
+    top = serialized({"files": {"a": main_file()}, "bundles": [str(below)]})
+    plain = Reference(BlockId.of(top), Suite.PLAIN, b"")
+    here.source.others |= {content_reference.id: content_block, below.id: below_block}
+    here.source.others |= {plain.id: top}
+    for path in ("d/b", "d"):
+        assert (await here.fetch(f"{plain}/plain/{path}"))["needed"] == 3
+    with pytest.raises(LibernetError, match="there is no 'd/c'"):
+        await here.fetch(f"{plain}/plain/d/c")

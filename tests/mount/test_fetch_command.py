@@ -90,6 +90,21 @@ def test_a_fetch_that_was_killed_goes_on_where_it_was(two: tuple[Node, Node, str
     assert_same(expected, picture(second.at(reference), top=False))
 
 
+def test_a_part_of_a_bundle_is_fetched(two: tuple[Node, Node, str]) -> None:
+    first, second, reference = two
+    _join(first, second)
+    second.libernet("open", reference, "theirs")
+    for what in (f"{reference}/sub/007", "bundles/theirs/sub/007", "theirs/sub/007"):
+        answer = _fetch(second, what)
+        assert (answer["failed"], answer["needed"] < 10) == (0, True)
+    path = second.mountpoint / "bundles" / "theirs" / "sub"
+    assert _fetch(second, str(path))["needed"] > 300
+    assert "no 'nothing'" in second.try_libernet("fetch", f"{reference}/nothing").err
+    expected = picture(first.backups / "b" / "sub", top=False)
+    first.unmount()
+    assert_same(expected, picture(path, top=False))
+
+
 def test_a_bundle_that_nobody_has_is_told(two: tuple[Node, Node, str]) -> None:
     _, second, reference = two
     second.mount(*_QUIET)
