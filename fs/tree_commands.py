@@ -8,9 +8,10 @@ import click
 from libernet.fs.amounts import count_text, size_text
 from libernet.fs.command_options import with_json
 from libernet.fs.command_paths import inside_mount, snapshot_named
-from libernet.fs.control_client import PUBLISH_SECONDS, ask
+from libernet.fs.control_client import PUBLISH_SECONDS
 from libernet.fs.places import Places
 from libernet.fs.printable import printed
+from libernet.fs.unmounted import ask_anyway
 
 EX_INCOMPLETE = 3
 
@@ -43,7 +44,7 @@ def diff(places: Places, old: str, new: str, *, as_json: bool) -> int:
                 click.echo(f"{each['modifier']:<5}{printed(each['path'])}{error}", color=True)
 
     asked = {"old": _named(places, old), "new": _named(places, new)}
-    answer = ask(places.runtime, "diff", asked, timeout=PUBLISH_SECONDS, hear=hear)
+    answer = ask_anyway(places, "diff", asked, timeout=PUBLISH_SECONDS, hear=hear)
     if as_json:
         click.echo(json.dumps({"message_type": "statistics", **answer}))
     else:
@@ -84,7 +85,7 @@ def find(
         "backups": list(backups),
         "ignore_case": ignore_case,
     }
-    answer = ask(places.runtime, "find", asked, timeout=PUBLISH_SECONDS, hear=hear)
+    answer = ask_anyway(places, "find", asked, timeout=PUBLISH_SECONDS, hear=hear)
     if not as_json:
         found, searched = answer["matches"], answer["snapshots"]
         click.echo(f"{count_text(found, 'path')} in {count_text(searched, 'snapshot')}")

@@ -69,13 +69,13 @@ class Enquiry:
     """Ask the peers of a search for a block until one gives it.
 
     State
-      asked      the addresses of those asked, in that order; the caller's list
-      _block     what came
-      _absent    whether anybody said not to have it
-      _failures  what the others did
-      _asked     who is being asked
-      _began     when, on trio's clock
-      _ended     when one of _asked is through
+      asked        the addresses of those asked, in that order; the caller's list
+      _under_way   who is being asked
+      _began       when, on trio's clock
+      _ended       when one of those under way is through
+      _block       what came
+      _absent      whether anybody said not to have it
+      _failures    what the others did
     Tasks: one below run() for each of up to _AT_ONCE peers.
     """
 
@@ -87,7 +87,7 @@ class Enquiry:
         self._block: bytes | None = None
         self._absent = False
         self._failures: list[LibernetError] = []
-        self._asked: list[_Asked] = []
+        self._under_way: list[_Asked] = []
         self._began = trio.current_time()
         self._ended = trio.Event()
 
@@ -112,12 +112,12 @@ class Enquiry:
         Who needs longest still makes way, if that is longer than all the time that went by: of
         many slow ones only so many are given up that what they sent is no great loss.
         """
-        while len(self._asked) == _AT_ONCE:
+        while len(self._under_way) == _AT_ONCE:
             self._ended = trio.Event()
             with trio.move_on_after(_TURN_SECONDS):
                 await self._ended.wait()
                 continue
-            slowest = max(self._asked, key=_Asked.left_seconds)
+            slowest = max(self._under_way, key=_Asked.left_seconds)
             elapsed = trio.current_time() - self._began
             if slowest.left_seconds() > max(_LONG_SECONDS, elapsed):
                 slowest.scope.cancel()
@@ -125,7 +125,7 @@ class Enquiry:
     async def _take_turn(self, peer: Peer, nursery: trio.Nursery) -> None:
         """Ask a peer, and return when it has nothing, or when it is time to ask another as well."""
         asked = _Asked(peer)
-        self._asked.append(asked)
+        self._under_way.append(asked)
         if str(peer.address) not in self.asked:
             self.asked.append(str(peer.address))
         errand, over = asked.errand, trio.Event()
@@ -160,7 +160,7 @@ class Enquiry:
             others.cancel()
         finally:
             peer.standing.over(asked.errand, size_bytes)
-            self._asked.remove(asked)
+            self._under_way.remove(asked)
             self._ended.set()
             over.set()
 

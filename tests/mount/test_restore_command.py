@@ -209,9 +209,14 @@ def test_a_tree_of_another_node_is_restored_from_there(
 def test_nothing_has_to_be_mounted(node: Node, source: Path, tmp_path: Path) -> None:
     (node.backups / "late").mkdir()
     (node.backups / "late" / "file").write_bytes(b"not published yet")
-    listed = node.libernet("snapshots", "b")
+    asked = (
+        ("snapshots", "b"),
+        ("find", "small", "--backup", "b"),
+        ("diff", "backups/b", "backups/b"),
+    )
+    answers = [node.libernet(*each) for each in asked]
     node.unmount()
-    assert node.libernet("snapshots", "b") == listed
+    assert [node.libernet(*each) for each in asked] == answers
     target = tmp_path / "target"
     answer = _restore(node, "snapshots/b/latest", target, "--verify")
     assert (answer["errors"], answer["files_verified"]) == ({}, 2)
