@@ -62,6 +62,8 @@ class OwnPlaces:
 def _mounted_again(state: Path, table: list[Mount]) -> list[Path]:
     """Return where *state*, or something in it, is mounted as well."""
     above = [each for each in table if state.is_relative_to(each.mountpoint)]
+    if not above:
+        return []  # in a chroot that is no mount, the table says nothing of what is above
     below = max(reversed(above), key=lambda each: len(each.mountpoint.parts))
     kept = below.root / state.relative_to(below.mountpoint)
     return [
