@@ -17,7 +17,7 @@ from libernet.fs.check.consistency import State, at_rest, check
 from libernet.fs.check.findings import Finding
 from libernet.fs.command_options import with_json
 from libernet.fs.control_client import ask
-from libernet.fs.lock import Phase, StateLock, holder
+from libernet.fs.lock import Phase, holder, unmounted
 from libernet.fs.places import Places
 from libernet.fs.printable import printable
 from libernet.fs.storage import Storage
@@ -71,14 +71,8 @@ def _answer(places: Places, *, read: bool, rate: float | None) -> Answer:
         return ask(places.runtime, "check", arguments, timeout=CHECK_SECONDS)
     if not os.path.isdir(places.data):
         raise LibernetError(f"there is nothing to check: {places.data} does not exist")
-    places.check()
-    with (
-        StateLock.acquire(places.data, places.data, phase=Phase.CHECKING) as lock,
-        at_rest(places.data) as state,
-    ):
-        answer = _as_answer(check(state, read=read, pace=Pace(rate)))
-        lock.mark(Phase.ENDED)
-        return answer
+    with unmounted(places), at_rest(places.data) as state:
+        return _as_answer(check(state, read=read, pace=Pace(rate)))
 
 
 def _as_answer(findings: Iterable[Finding]) -> Answer:

@@ -23,7 +23,7 @@ EX_INCOMPLETE = 3
 @click.command()
 @click.argument("what", metavar="REFERENCE|NAME[/PATH]")
 @click.option("--pin", is_flag=True, help="Keep it, whatever else the cache needs room for.")
-@click.option("--unpin", is_flag=True, help="Only let go of it again.")
+@click.option("--unpin", is_flag=True, help="Only let go of all of it again.")
 @with_json
 @click.pass_obj
 def fetch(places: Places, what: str, *, pin: bool, unpin: bool, as_json: bool) -> int:

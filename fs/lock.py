@@ -12,6 +12,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Self
 
 from libernet.blocks.errors import LibernetError
 from libernet.fs.mount_table import mount_at
+from libernet.fs.places import Places
 
 LOCK_NAME = "lock"
 
@@ -42,7 +44,7 @@ class Phase(enum.StrEnum):
     ENDING = "ending"
     """Unmounted or told to end, and still writing."""
     CHECKING = "checking"
-    """Nothing is mounted: the state folder is being checked or repaired, or restored from."""
+    """Nothing is mounted: the state folder is being checked, repaired or read by a command."""
     ENDED = "ended"
     """Everything is durable."""
 
@@ -137,6 +139,18 @@ class StateLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+@contextmanager
+def unmounted(places: Places) -> Iterator[None]:
+    """Keep the state folder, which is there, for a command while nothing is mounted.
+
+    Raises what `Places.check` and `StateLock.acquire` do.
+    """
+    places.check()
+    with StateLock.acquire(places.data, places.data, phase=Phase.CHECKING) as lock:
+        yield
+        lock.mark(Phase.ENDED)
 
 
 def holder(data: Path) -> Holder | None:

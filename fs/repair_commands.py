@@ -11,7 +11,7 @@ from libernet.blocks.errors import LibernetError
 from libernet.fs.amounts import count_text
 from libernet.fs.check.repair import repair
 from libernet.fs.command_options import with_json
-from libernet.fs.lock import Phase, StateLock
+from libernet.fs.lock import unmounted
 from libernet.fs.places import Places
 
 
@@ -27,13 +27,11 @@ def repair_command(places: Places, *, dry_run: bool, as_json: bool) -> None:
     """
     if not os.path.isdir(places.data):
         raise LibernetError(f"there is nothing to repair: {places.data} does not exist")
-    places.check()
-    with StateLock.acquire(places.data, places.data, phase=Phase.CHECKING) as lock:
+    with unmounted(places):
         try:
             deeds = repair(places.data, dry_run=dry_run)
         except sqlite3.Error as exc:
             raise store_error(exc, places.data / "journal.sqlite") from exc
-        lock.mark(Phase.ENDED)
     if as_json:
         done = [{"where": deed.where, "sentence": deed.sentence} for deed in deeds]
         click.echo(json.dumps({"deeds": done, "dry_run": dry_run}, indent=2))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libernet.fs.control_client import ask, nobody
-from libernet.fs.lock import Phase, StateLock, holder
+from libernet.fs.lock import Phase, holder, unmounted
 from libernet.fs.places import Places
 from libernet.fs.settings import Settings, read_config, read_environment
 
@@ -20,20 +20,19 @@ def ask_anyway(
 ) -> dict[str, Any]:
     """Let the mount, or else this process, run *command*; return its answer.
 
-    Without a mount there is no network, and the state folder is locked meanwhile: what only peers
-    have is not found. Raises what `ask` does, and LibernetError where nothing was ever mounted.
+    Without a mount there is no network: what only peers have is not found. The state folder is
+    locked meanwhile, and backups that changed are published at the end, as at an unmount. Raises
+    what `ask` and `unmounted` do, and LibernetError where nothing was ever mounted.
     """
-    if holder(places.data) is not None:
+    found = holder(places.data)
+    if found is not None and found.phase is Phase.MOUNTED:
         return ask(places.runtime, command, arguments, timeout=timeout, hear=hear)
     if not os.path.isdir(places.data):
         raise nobody(places.runtime)
     # A whole node takes a second and a half to import; the mount's answer is there at once.
     from libernet.fs.mount import answer
 
-    places.check()
     layers = read_config(places.config_file), read_environment(os.environ)
     settings = Settings.of(places.data, "libernet", *layers)
-    with StateLock.acquire(places.data, places.data, phase=Phase.CHECKING) as lock:
-        found = answer(settings, places, command, arguments or {}, hear or (lambda _: None))
-        lock.mark(Phase.ENDED)
-        return found
+    with unmounted(places):
+        return answer(settings, places, command, arguments or {}, hear or (lambda _: None))

@@ -219,10 +219,11 @@ def _begun(path: bytes) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_private(os.fstat(descriptor), os.lstat(path)):
-            return descriptor
-    except OSError:
-        pass
+        is_usable = _is_private(os.fstat(descriptor), os.lstat(path))
+    except OSError:  # another restore writes to it, or it got its own name just now
+        is_usable = False
+    if is_usable:
+        return descriptor
     os.close(descriptor)
     return None
 

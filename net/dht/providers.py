@@ -45,8 +45,8 @@ class ProviderStore:
     """Providers by key, each until RECORD_SECONDS after it announced itself last.
 
     Nothing else makes a record last longer. All last equally long, so the order in which they
-    came is the order in which they end. Where all is full, the region that has most
-    gives up its newest record for a region that has less.
+    came is the order in which they end. Where all is full, the region that has most gives up its
+    newest record for a region that has less.
 
     A provider is who signed its record, or the address of one that is not signed; of each only the
     newest record under a key is kept. A withdrawal stays in the place of the record that it took
